@@ -71,10 +71,9 @@ class Payload:
             size: How many; a worker that replaced the bytes of a shared file says so. By default
                 those that were received.
         """
-        size = self.received if size is None else size
         if self._fd is None:
             return memoryview(self._memory)[:size]
-        return map_file(self._fd, size)
+        return map_file(self._fd, self.received if size is None else size)
 
     def close(self) -> None:
         """Let go of the memory or the file. May be called again."""
