@@ -1,0 +1,209 @@
+"""Zone files, read by dnspython: the one module that imports it.
+
+dnspython knows the master file format (RFC 1035 section 5, `$TTL`, `$GENERATE`), every record type
+and RFC 3597's TYPEn, and how each is rendered. `$INCLUDE` is followed here, for three reasons: its
+path is relative to the file that it stands in, an error in the included file names that file and
+its own line, and a file that includes itself is an error instead of a crash.
+
+The origin of a zone file is the given one; else the owner of its SOA if that is written with a dot
+at its end; else what `$ORIGIN` says before the first record. The apex of the zone is the owner of
+its SOA, which has to be the given origin if there is one.
+
+Whatever is wrong with a file, the operator's editor is where it will be mended: every error is a
+`ZoneError` of one line that begins with file and line.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any
+
+import dns.exception
+import dns.name
+import dns.rdataclass
+import dns.tokenizer
+import dns.zonefile
+
+from trio_services.sans_io.dns_compile import Record, ZoneSource, compile_zones
+from trio_services.sans_io.dns_compile import ZoneError as ZoneError
+from trio_services.sans_io.dns_hosts import read_hosts
+from trio_services.sans_io.dns_message import TYPE_SOA
+from trio_services.sans_io.dns_tree import Zones
+
+MAX_INCLUDE_DEPTH = 10  # nobody nests deeper on purpose
+BUILTIN_ZONE = Path(__file__).with_name("example.zone")
+
+_INCLUDE = re.compile(r"^\$INCLUDE\b.*$", re.IGNORECASE | re.MULTILINE)
+_SOA_OWNER = re.compile(r"^([^\s;$]\S*\.|\.)[ \t]([^;\n]*[ \t])?SOA[ \t]", re.I | re.M)
+
+
+def load_zones(
+    zone_files: Sequence[tuple[str, str | None]],
+    hosts_files: Sequence[str],
+    default_addresses: Sequence[IPv4Address | IPv6Address],
+) -> Zones:
+    """Read zone files, given as (path, origin or None), and hosts files.
+
+    `default_addresses` are what names under no zone and in no hosts file get; without them such
+    names are REFUSED.
+
+    Raises:
+        ZoneError: A file cannot be read or its content not served.
+    """
+    sources = [_read_zone(path, origin) for path, origin in zone_files]
+    hosts = read_hosts((path, _read_text(path)) for path in hosts_files)
+    return compile_zones(sources, hosts, default_addresses)
+
+
+def load_builtin_zones(
+    default_addresses: Sequence[IPv4Address | IPv6Address] = (IPv4Address("127.0.0.1"),),
+) -> Zones:
+    """Load the zone `example.` that comes with the package."""
+    return load_zones([(str(BUILTIN_ZONE), None)], [], default_addresses)
+
+
+def _read_text(path: str) -> str:
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise ZoneError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ZoneError(f"{path}:{line}: not UTF-8 text") from error
+
+
+def _read_zone(path: str, origin: str | None) -> ZoneSource:
+    text = _read_text(path)
+    try:
+        given = None if origin is None else dns.name.from_text(origin)
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise ZoneError(f"{path}: origin {origin!r}: {error}") from error
+    start = given
+    if start is None and (found := _SOA_OWNER.search(text)):
+        start = dns.name.from_text(found[1])
+    reader = _Reader(start)
+    reader.read_file(path, text)
+    records = reader.records
+    soa = next((record for record in records if record.rtype == TYPE_SOA), None)
+    if given is not None:
+        apex = _wire(given).lower()
+        if soa is not None and soa.owner != apex:
+            raise soa.error(f"SOA is not at the given origin {given}")
+    elif soa is not None:
+        apex = soa.owner
+    else:
+        raise ZoneError(f"{path}:1: the zone has no SOA")
+    return ZoneSource(apex, records, path)
+
+
+class _Tokenizer(dns.tokenizer.Tokenizer):
+    """Knows the line of the token that was read last, where its parent knows where it reads."""
+
+    def __init__(self, text: str, filename: str, line: int) -> None:
+        super().__init__(text, filename)
+        self.line_number = line
+        self.token_line = line
+
+    def get(self, want_leading: bool = False, want_comment: bool = False) -> dns.tokenizer.Token:
+        token = super().get(want_leading, want_comment)
+        # The newline that ends a token has been read, and counted, by now.
+        self.token_line = self.line_number - (token.is_eol() or self.ungotten_char == "\n")
+        return token
+
+    def where(self) -> tuple[str, int]:
+        return self.filename, self.token_line
+
+
+class _Records(dns.zonefile.RRsetsReaderTransaction):
+    """What dnspython's reader hands each record to."""
+
+    def __init__(self, reader: "_Reader") -> None:
+        manager = dns.zonefile.RRSetsReaderManager()
+        super().__init__(manager, True, False)  # type: ignore[no-untyped-call]
+        self._reader = reader
+
+    def add(self, *args: Any) -> None:
+        name, ttl, rdata = args
+        self._reader.add_record(_wire(name), ttl, rdata.rdtype, rdata.to_wire())
+
+
+class _Reader(dns.zonefile.Reader):
+    """dnspython's reader, which keeps its state from one piece of text to the next."""
+
+    tok: _Tokenizer
+
+    def __init__(self, origin: dns.name.Name | None) -> None:
+        super().__init__(_Tokenizer("", "", 1), dns.rdataclass.IN, _Records(self))
+        self.zone_origin = dns.name.root  # or it would drop records outside the zone silently
+        self.current_origin = origin
+        self.last_name = origin
+        self.records: list[Record] = []
+
+    def add_record(self, owner: bytes, ttl: int, rtype: int, rdata: bytes) -> None:
+        """Keep a record with its place: the line that it ends on."""
+        self.records.append(Record(owner.lower(), rtype, ttl, rdata, *self.tok.where()))
+
+    def read_file(self, path: str, text: str, depth: int = 0) -> None:
+        """Read a whole file and what it includes; the included file leaves no state behind."""
+        for line, piece, include in _split_at_includes(text):
+            self.tok = _Tokenizer(piece, path, line)
+            self._read_piece()
+            if include:
+                self.tok = _Tokenizer(include, path, line + piece.count("\n"))
+                self._include(path, depth)
+
+    def _read_piece(self) -> None:
+        try:
+            self.read()
+        except dns.exception.SyntaxError as error:
+            raise ZoneError(_one_line(error)) from error  # dnspython has put the place in front
+        except dns.zonefile.UnknownOrigin as error:
+            reason = "no origin is known: put $ORIGIN before it or give FILE=ORIGIN"
+            raise self._error(reason) from error
+        except Exception as error:  # dnspython lets through whatever its parsers raise
+            raise self._error(_one_line(error)) from error
+
+    def _include(self, path: str, depth: int) -> None:
+        try:
+            _, file, *rest = [t.unescape().value for t in self.tok.get_remaining()]
+            origin = dns.name.from_text(rest[0], self.current_origin) if rest else None
+        except (dns.exception.DNSException, ValueError) as error:
+            raise self._error(f"$INCLUDE takes a file and perhaps an origin: {error}") from error
+        if depth >= MAX_INCLUDE_DEPTH:
+            raise self._error(f"$INCLUDE is nested more than {MAX_INCLUDE_DEPTH} deep")
+        included = str(Path(path).parent / file)
+        state = self.current_origin, self.last_name, self.default_ttl, self.default_ttl_known
+        self.current_origin = origin or self.current_origin
+        try:
+            text = _read_text(included)
+        except ZoneError as error:
+            raise self._error(f"$INCLUDE {error}") from error
+        self.read_file(included, text, depth + 1)
+        self.current_origin, self.last_name, self.default_ttl, self.default_ttl_known = state
+
+    def _error(self, reason: str) -> ZoneError:
+        path, line = self.tok.where()
+        return ZoneError(f"{path}:{line}: {reason}")
+
+
+def _split_at_includes(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (line of its start, piece of text, $INCLUDE line after it or "")."""
+    start = 0
+    for match in _INCLUDE.finditer(text):
+        yield text.count("\n", 0, start) + 1, text[start : match.start()], match[0]
+        start = match.end()
+    yield text.count("\n", 0, start) + 1, text[start:], ""
+
+
+def _wire(name: dns.name.Name) -> bytes:
+    wire = name.to_wire()
+    assert wire is not None, "it is None only if there is a file to write to"
+    return wire
+
+
+def _one_line(error: Exception) -> str:
+    text = re.sub(r"caught exception <class '[\w.]+'>: ", "", str(error))
+    return " ".join(text.split()) or type(error).__name__
