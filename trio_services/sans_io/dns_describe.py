@@ -1,4 +1,4 @@
-"""A packet and its reply in one line, for the log of requests; never on the way of a quiet query."""
+"""A packet and its reply in one line, for the log of requests."""
 
 import dns.exception
 import dns.name
@@ -9,15 +9,17 @@ _HEADER_BYTES = 12
 
 
 def describe(packet: bytes, reply: bytes | None) -> str:
-    """Return `NAME TYPE: RCODE, N bytes`, or what can be said of a packet that has no question.
+    r"""Return `NAME TYPE: RCODE, N bytes`, or what can be said of a packet without a question.
 
-    The name is the peer's; dnspython writes unprintable bytes as `\\\\DDD`, so it is safe to log, and
-    at most 1,016 characters long.
+    The name is the peer's; dnspython writes unprintable bytes as `\DDD`, so that it is safe to log,
+    and at most 1,016 characters long.
     """
     try:
         name, used = dns.name.from_wire(packet, _HEADER_BYTES)
         at = _HEADER_BYTES + used
-        kind = dns.rdatatype.to_text(dns.rdatatype.make(int.from_bytes(packet[at : at + 2], "big")))
+        kind = dns.rdatatype.to_text(
+            dns.rdatatype.RdataType(int.from_bytes(packet[at : at + 2], "big"))
+        )
         asked = f"{name} {kind}"
     except dns.exception.DNSException:
         asked = f"{len(packet)} bytes without a question"

@@ -1,0 +1,45 @@
+# `make serve` and `make test` need Python 3.11 or newer with venv, and nothing else: each sets up
+# what it needs in .venv and does nothing twice.
+
+PYTHON ?= $(shell .ci/find-python)
+VENV ?= .venv
+BIN = $(VENV)/bin
+ARGS ?=
+
+.PHONY: serve test test-all check format bench clean
+
+serve: $(VENV)/run.stamp  ## serve on the default ports; options in ARGS
+	exec $(BIN)/trio-services serve $(ARGS)
+
+test: $(VENV)/dev.stamp  ## the whole suite; pytest's options in ARGS
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all:  ## the suite on every supported Python of this machine
+	set -e; for python in $$(.ci/find-python all); do \
+		echo "=== $$($$python --version)"; \
+		$(MAKE) test PYTHON=$$python VENV=.venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	done
+
+check: $(VENV)/dev.stamp  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/python.stamp:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
+	@touch $@ $(VENV)/run.stamp

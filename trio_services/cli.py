@@ -1,0 +1,292 @@
+"""The command line: arguments, binding sockets, `trio.run`; no logic.
+
+What is slow to import (Trio, dnspython, Rich) is imported by the command that needs it, so that
+`--help` is quick.
+"""
+
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from trio_services import __version__
+from trio_services.sans_io.sort_jobs import Algorithm
+from trio_services.settings import (
+    Address,
+    DnsSettings,
+    LogLevel,
+    Place,
+    ServeSettings,
+    SettingsError,
+    SortSettings,
+    ZoneFile,
+    parse_default_addresses,
+    read_settings,
+    with_overrides,
+)
+
+PROGRESS_ABOVE = 1024 * 1024
+"""Bytes of a list from which on a progress bar is drawn: smaller ones are back at once."""
+
+app = typer.Typer(
+    help="A static DNS server and a sort service as sibling tasks of one Trio nursery.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except SettingsError as error:
+        _print_error(error)
+        sys.exit(2)
+
+
+def _print_error(error: object) -> None:
+    typer.echo(f"trio-services: {error}", err=True)
+
+
+def _fail(error: object) -> NoReturn:
+    """Print one line to standard error and exit with status 2, as for wrong arguments."""
+    _print_error(error)
+    raise typer.Exit(2)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trio-services {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """A static DNS server and a sort service as sibling tasks of one Trio nursery."""
+
+
+@app.command()
+def serve(
+    dns: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="DNS over UDP and TCP. [default: 127.0.0.1:4343]"),
+    ] = None,
+    sort: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="Sort service. [default: 127.0.0.1:2015]"),
+    ] = None,
+    no_dns: Annotated[bool, typer.Option("--no-dns", help="Run no DNS server.")] = False,
+    no_sort: Annotated[bool, typer.Option("--no-sort", help="Run no sort service.")] = False,
+    zone: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[=ORIGIN]", help="Zone file. [default: the built-in example.]"),
+    ] = None,
+    hosts: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Hosts file: A, AAAA and PTR.")
+    ] = None,
+    default_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IP|none",
+            help="The answer for names that no zone holds. "
+            "[default: none, or 127.0.0.1 with the built-in zone]",
+        ),
+    ] = None,
+    algorithm: Annotated[
+        Algorithm | None, typer.Option(help="How to sort. [default: auto]")
+    ] = None,
+    sort_in: Annotated[Place | None, typer.Option(help="Where to sort. [default: auto]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads or processes that sort. [default: cores]")
+    ] = None,
+    allow_half_close: Annotated[
+        bool | None,
+        typer.Option("--allow-half-close", help="A client may close its sending side and wait."),
+    ] = None,
+    grace: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to finish after a signal. [default: 10]")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Copies of all this, on the same ports. [default: 1]")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(metavar="FILE.toml", help="Settings; options go before them.")
+    ] = None,
+    ready_file: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Written when everything listens.")
+    ] = None,
+    log_level: Annotated[LogLevel | None, typer.Option(help="[default: info]")] = None,
+    log_requests: Annotated[
+        bool | None, typer.Option("--log-requests", help="Log a line for each request.")
+    ] = None,
+) -> None:
+    """Run the DNS server and the sort service until SIGTERM or SIGINT; SIGHUP reloads zones."""
+    settings = with_overrides(
+        read_settings(config) if config else ServeSettings(),
+        grace=grace,
+        processes=processes,
+        ready_file=ready_file,
+        log_level=log_level,
+        log_requests=log_requests,
+    )
+    dns_settings = with_overrides(
+        settings.dns or DnsSettings(),
+        addresses=tuple(map(Address.parse, dns)) if dns else None,
+        zones=tuple(map(ZoneFile.parse, zone)) if zone else None,
+        hosts=tuple(hosts) if hosts else None,
+        default_addresses=parse_default_addresses(default_address) if default_address else None,
+    )
+    sort_settings = with_overrides(
+        settings.sort or SortSettings(),
+        addresses=tuple(map(Address.parse, sort)) if sort else None,
+        algorithm=algorithm,
+        sort_in=sort_in,
+        workers=workers,
+        allow_half_close=allow_half_close,
+    )
+    run_dns = not no_dns and (settings.dns is not None or bool(dns))
+    run_sort = not no_sort and (settings.sort is not None or bool(sort))
+    if not run_dns and not run_sort:
+        _fail("there is nothing to serve")
+    _run_services(
+        replace(
+            settings,
+            dns=dns_settings if run_dns else None,
+            sort=sort_settings if run_sort else None,
+        )
+    )
+
+
+def _run_services(settings: ServeSettings) -> None:
+    """Bind, load and run; exit with the status that tells how it went."""
+    from trio_services.app import serve, zones_for
+    from trio_services.listeners import BindError, bind_copies, raise_open_file_limit
+    from trio_services.logs import configure_logging, run_reporting
+    from trio_services.sans_io.dns_compile import ZoneError
+    from trio_services.supervisor import supervise
+
+    configure_logging(settings.log_level)
+    raise_open_file_limit()
+    with ExitStack() as closing:
+        try:
+            zones = zones_for(settings.dns) if settings.dns else None
+            socket_sets = [closing.enter_context(each) for each in bind_copies(settings)]
+        except (ZoneError, BindError) as error:
+            _fail(error)
+        if settings.processes == 1:
+            status = run_reporting(serve, settings, socket_sets[0], zones)
+        else:
+            status = run_reporting(supervise, settings, socket_sets)
+    raise typer.Exit(status)
+
+
+@app.command()
+def sleepers(
+    count: Annotated[int, typer.Option(min=0, max=1000, help="How many.")] = 5,
+    max_delay: Annotated[float, typer.Option(min=0, max=3600, help="The longest, seconds.")] = 5.0,
+    seed: Annotated[int | None, typer.Option(help="For the same delays again.")] = None,
+) -> None:
+    """Run sleepers in a nursery, and draw who slept when."""
+    import trio
+
+    from trio_services.five_sleepers import draw_timeline, run_sleepers
+
+    chance = random.Random(seed)
+    delays = [chance.uniform(0, max_delay) for _ in range(count)]
+    try:
+        naps = trio.run(run_sleepers, delays, typer.echo)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    typer.echo("\n" + draw_timeline(naps))
+
+
+@app.command()
+def query(
+    name: Annotated[str, typer.Argument(help="A domain name.")],
+    record_type: Annotated[str, typer.Argument(metavar="[TYPE]", help="A, AAAA, MX, …")] = "A",
+    server: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:4343",
+    tcp: Annotated[bool, typer.Option("--tcp", help="Ask over TCP.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole reply as JSON.")] = False,
+) -> None:
+    """Ask a DNS server. Status 0: answered; 1: no such name or data; 2: no usable reply."""
+    import trio
+
+    from trio_services.dns_client import QueryError, Verdict
+    from trio_services.dns_client import query as ask
+
+    try:
+        reply = trio.run(partial(ask, name, record_type, Address.parse(server), tcp=tcp))
+    except QueryError as error:
+        _fail(error)
+    if json:
+        typer.echo(reply.as_json())
+    else:
+        for record in reply.records:
+            typer.echo(record)
+        if reply.verdict is not Verdict.ANSWER:
+            typer.echo(f"{name} {record_type}: {reply.summary}", err=True)
+    raise typer.Exit(reply.exit_status)
+
+
+@app.command()
+def sort(
+    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="JSON, or - for input.")] = "-",
+    server: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:2015",
+    lines: Annotated[bool, typer.Option("--lines", help="One number a line, in and out.")] = False,
+) -> None:
+    """Have a list sorted: a JSON array in and out, or numbers, one a line."""
+    import trio
+
+    from trio_services.sort_client import SortFailedError, from_lines, sort_list, to_lines
+
+    address = Address.parse(server)
+    try:
+        payload = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        _fail(f"{file}: {error.strerror}")
+    if lines:
+        payload = from_lines(payload)
+    try:
+        with _progress_bar(len(payload)) as progress:
+            reply = trio.run(partial(sort_list, payload, address, progress=progress))
+    except SortFailedError as error:
+        _fail(error)
+    sys.stdout.buffer.write(to_lines(reply) if lines else reply + b"\n")
+
+
+@contextmanager
+def _progress_bar(size: int) -> Iterator[Callable[[str, int, int], None]]:
+    """Draw a progress bar on standard error for a large list on a terminal; else nothing."""
+    if size < PROGRESS_ABOVE or not sys.stderr.isatty():
+        yield lambda phase, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        task = bars.add_task("sending", total=size)
+
+        def show(phase: str, done: int, total: int) -> None:
+            waiting = phase == "sending" and done == total
+            bars.update(
+                task,
+                description="sorting" if waiting else phase,
+                completed=done,
+                total=None if waiting else total,
+            )
+
+        yield show

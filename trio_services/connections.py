@@ -1,0 +1,147 @@
+"""The open connections of one TCP service: who may enter, who is contained, who must leave.
+
+Each connection is a task in a nursery that lies *around* the task that accepts. So the end of
+accepting does not end what is in flight, and shutdown is the order of nesting: the accepting task
+is cancelled first, then connections that are idle, and at the grace deadline all of them.
+
+- *Admission*: a cap in total and one for each address, checked before a task is made. Whoever is
+  not admitted costs one system call or two.
+- *Containment*: an exception in one connection ends that connection. It is logged (at most once
+  an interval) and counted, and never reaches the nursery, where it would cancel the siblings.
+- *Idle or busy*: a connection that waits for a request to begin is idle; nothing would be lost by
+  closing it. `drain` cancels just those waits, now and from then on.
+"""
+
+import socket
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import trio
+
+from trio_services.eager_io import EagerSocketStream
+from trio_services.logs import ErrorLog
+from trio_services.settings import ConnectionLimits
+
+Stream = trio.abc.HalfCloseableStream
+Handler = Callable[[Stream, "Connections"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatistics:
+    """A snapshot of `Connections`: how many are open and idle now, and counts since the start."""
+
+    open: int
+    idle: int
+    accepted: int
+    refused: int
+    lost: int
+    crashed: int
+
+
+class Connections:
+    """The connections of one service.
+
+    Args:
+        service: Its name, for the log.
+        nursery: Where connections run; it must outlive the task that accepts.
+        limits: How many there may be.
+        handler: `await handler(stream, connections)` serves one connection. Closing the stream is
+            done here.
+        refusal: Bytes for a client that is not admitted, small enough for any send buffer.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        nursery: trio.Nursery,
+        limits: ConnectionLimits,
+        handler: Handler,
+        *,
+        refusal: bytes = b"",
+    ) -> None:
+        self._nursery = nursery
+        self._limits = limits
+        self._handler = handler
+        self._refusal = refusal
+        self._task_name = f"{service} connection"
+        self._errors = ErrorLog(self._task_name)
+        self._open: Counter[str] = Counter()
+        self._idle: set[trio.CancelScope] = set()
+        self._draining = False
+        self._total = self._accepted = self._refused = self._lost = 0
+
+    def __len__(self) -> int:
+        return self._total
+
+    def statistics(self) -> ConnectionStatistics:
+        """Return a snapshot."""
+        return ConnectionStatistics(
+            open=self._total,
+            idle=len(self._idle),
+            accepted=self._accepted,
+            refused=self._refused,
+            lost=self._lost,
+            crashed=self._errors.count,
+        )
+
+    def admit(self, sock: socket.socket, peer: tuple[object, ...]) -> None:
+        """Start a task for a new connection, or refuse it. Owns `sock`; never blocks or raises."""
+        address = str(peer[0]) if peer else ""
+        if self._total >= self._limits.total or self._open[address] >= self._limits.per_address:
+            self._refuse(sock)
+            return
+        self._total += 1
+        self._open[address] += 1
+        self._accepted += 1
+        self._nursery.start_soon(self._serve, sock, address, name=self._task_name)
+
+    def _refuse(self, sock: socket.socket) -> None:
+        self._refused += 1
+        sock.setblocking(False)
+        try:
+            sock.send(self._refusal)
+            sock.shutdown(socket.SHUT_WR)
+            # Unread bytes at close make the kernel send a reset, which discards our refusal.
+            sock.recv(65536)
+        except OSError:
+            pass  # The client has left or has not sent anything: neither matters to a refusal.
+        finally:
+            sock.close()
+
+    async def _serve(self, sock: socket.socket, address: str) -> None:
+        stream = EagerSocketStream(sock)
+        try:
+            await self._handler(stream, self)
+        except (trio.BrokenResourceError, ConnectionError):
+            self._lost += 1
+        except Exception as error:  # noqa: BLE001 - the barrier that keeps siblings alive
+            self._errors.report(error)
+        finally:
+            stream.close()
+            self._total -= 1
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
+
+    @contextmanager
+    def idle(self, timeout: float) -> Iterator[trio.CancelScope]:
+        """Mark the wait for a request to begin; it ends after `timeout` seconds or when draining.
+
+        As with `trio.move_on_after`, the scope's `cancelled_caught` tells whether it was ended.
+        """
+        with trio.move_on_after(timeout) as scope:
+            if self._draining:
+                scope.cancel()
+            self._idle.add(scope)
+            try:
+                yield scope
+            finally:
+                self._idle.discard(scope)
+
+    def drain(self) -> None:
+        """Close the connections that are idle, now and from now on; leave the busy ones alone."""
+        self._draining = True
+        for scope in self._idle:
+            scope.cancel()

@@ -1,0 +1,101 @@
+"""One list in, the sorted list out: the client of the sort service."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+
+import trio
+
+from trio_services.sans_io.length_prefix import sort_prefix
+from trio_services.settings import Address
+
+CHUNK_BYTES = 256 * 1024
+"""Sent or received between two reports of progress."""
+
+Progress = Callable[[str, int, int], None]
+"""Called as `progress(phase, done, total)` in bytes; the phases are `sending` and `receiving`."""
+
+
+class SortFailedError(Exception):
+    """The server did not return a sorted list; the text is one line that says why."""
+
+
+async def sort_list(
+    payload: bytes,
+    server: Address,
+    *,
+    progress: Progress | None = None,
+) -> bytes:
+    """Have `server` sort a JSON array.
+
+    Args:
+        payload: The array, as JSON.
+        server: Where the sort service is.
+        progress: Told how far it is.
+
+    Returns:
+        The sorted array, as JSON, as the server wrote it.
+
+    Raises:
+        SortFailedError: The server could not be reached, hung up, or sent an error.
+    """
+    try:
+        stream = await trio.open_tcp_stream(server.host, server.port)
+    except OSError as error:
+        raise SortFailedError(f"cannot connect to {server}: {error.strerror or error}") from None
+    progress = progress or _no_progress
+    reply = bytearray()
+    async with stream, trio.open_nursery() as nursery:
+        # An error may come back while we still send, so both are done at once.
+        nursery.start_soon(_send, stream, payload, progress)
+        with suppress(trio.BrokenResourceError):  # what came before is looked at all the same
+            while data := await stream.receive_some(CHUNK_BYTES):
+                reply += data
+                # Sorting changes no number, so the reply is about as long as the list.
+                progress("receiving", len(reply), max(len(reply), len(payload)))
+        nursery.cancel_scope.cancel()
+    return _checked(bytes(reply))
+
+
+def _no_progress(phase: str, done: int, total: int) -> None:
+    pass
+
+
+async def _send(stream: trio.SocketStream, payload: bytes, progress: Progress) -> None:
+    try:
+        await stream.send_all(sort_prefix(len(payload)))
+        for start in range(0, len(payload), CHUNK_BYTES):
+            chunk = payload[start : start + CHUNK_BYTES]
+            await stream.send_all(chunk)
+            progress("sending", start + len(chunk), len(payload))
+    except trio.BrokenResourceError:
+        pass  # The server hung up; what it said last is being read beside us.
+
+
+def _checked(reply: bytes) -> bytes:
+    """Return `reply` if it is a sorted list, whole.
+
+    Raises:
+        SortFailedError: It is the server's error, or was cut off.
+    """
+    text = reply.strip()
+    if text.startswith(b"[") and text.endswith(b"]"):
+        return reply
+    if not text:
+        raise SortFailedError("the server hung up without a reply")
+    try:
+        error = json.loads(text)["error"]
+        raise SortFailedError(f"{error['code']}: {error['message']}")
+    except (ValueError, TypeError, LookupError):
+        raise SortFailedError("the server's reply is neither a list nor an error") from None
+
+
+def from_lines(text: bytes) -> bytes:
+    """Return the JSON array of the numbers in `text`, one a line; blank lines are left out."""
+    return b"[%s]" % b",".join(text.split())
+
+
+def to_lines(reply: bytes) -> bytes:
+    """Return the numbers of a JSON array, each on a line of its own."""
+    numbers = reply.strip().removeprefix(b"[").removesuffix(b"]").split(b",")
+    return b"".join(number.strip() + b"\n" for number in numbers if number.strip())

@@ -1,0 +1,267 @@
+"""The sort server: one list in, the sorted list out, and close.
+
+The protocol is the original's: 8 bytes of length, that many bytes of JSON, then the sorted JSON
+array until the server closes. What the original left out is what this module is about:
+
+- Every step has a deadline, and every client can use up only so much: bytes, time, connections.
+- What is wrong is said, as `{"error": {"code": …, "message": …}}`, and read: a server that closes
+  while bytes of the client are unread resets the connection and destroys its own last words, so
+  those bytes are read and thrown away for a while first.
+- Nobody's job runs on after the client has left: while a worker sorts, a sibling task waits for
+  the end of the client's stream and cancels the job, which kills the worker.
+
+The payload stays bytes all the way. A small list that has arrived whole with the first read is
+sorted in place, with no task and no scheduler pass between reading and writing.
+"""
+
+import logging
+import socket
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import trio
+
+from trio_services.connections import Connections, Stream
+from trio_services.eager_io import RECEIVE_BYTES, accept_batches
+from trio_services.sans_io.length_prefix import SORT_PREFIX_BYTES, parse_sort_prefix
+from trio_services.sans_io.payload import Payload
+from trio_services.sans_io.sort_jobs import ErrorCode, SortError, error_reply
+from trio_services.settings import SortSettings
+from trio_services.workers import Workers
+
+LINGER = 5.0
+"""Seconds for which unread bytes are thrown away after an error, so that the client gets to read
+it: what nginx does (lingering_timeout). A sender at 13 MB/s is through with 64 MiB by then."""
+
+TRAILING_BYTES = 65536
+"""Bytes after the list that are read while its job runs. The original ignored them; a client that
+sends more than this is no longer watched, and the kernel's buffers stop it."""
+
+_BYTES_UNREAD = {ErrorCode.TOO_LARGE, ErrorCode.BUSY}
+"""Errors after which the client may still be sending."""
+
+logger = logging.getLogger("trio_services.sort")
+
+
+@dataclass(slots=True)
+class SortStatistics:
+    """Counts since the start; written by the connections, read by anybody."""
+
+    lists: int = 0
+    bytes: int = 0
+    gone: int = 0
+    """Clients that left before their reply."""
+    errors: Counter[ErrorCode] = field(default_factory=Counter)
+
+
+@dataclass(slots=True, kw_only=True)
+class SortService:
+    """What the connections of the sort server share."""
+
+    settings: SortSettings
+    workers: Workers
+    log_requests: bool = False
+    statistics: SortStatistics = field(default_factory=SortStatistics)
+    bytes_in_flight: int = 0
+
+    def take(self, count: int) -> None:
+        """Count `count` bytes that a client has sent as in flight.
+
+        Raises:
+            SortError: There would be too many (`busy`).
+        """
+        if self.bytes_in_flight + count > self.settings.max_bytes:
+            raise SortError(ErrorCode.BUSY, "too many bytes are in flight, try again later")
+        self.bytes_in_flight += count
+
+    def give_back(self, count: int) -> None:
+        """Undo `take`: those bytes have been replied to or thrown away."""
+        self.bytes_in_flight -= count
+
+
+async def serve_sort(
+    listener: socket.socket,
+    connections: Connections,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept sort connections for ever and run each as a task of `connections`.
+
+    Args:
+        listener: A listening socket, non-blocking. It is not closed here.
+        connections: Made with a handler that calls `handle_sort_stream`.
+
+    Cancellation: ends the accepting; connections are the other nursery's.
+    """
+    task_status.started()
+    await accept_batches(listener, connections.admit)
+
+
+async def handle_sort_stream(
+    stream: Stream, connections: Connections, service: SortService
+) -> None:
+    """Serve one connection: one list in, one reply out.
+
+    The stream is left open; whoever made it closes it.
+
+    Raises:
+        trio.BrokenResourceError: The client vanished.
+    """
+    outcome = await _serve_one_list(stream, connections, service)
+    if outcome in _BYTES_UNREAD:
+        await _linger(stream)
+
+
+async def _serve_one_list(stream: Stream, connections: Connections, service: SortService) -> str:
+    """Serve one list, give back all that it held, and tell in one word what became of it."""
+    settings, statistics = service.settings, service.statistics
+    received = 0
+
+    def count(arrived: int) -> None:
+        nonlocal received
+        service.take(arrived)
+        received += arrived
+
+    outcome = "cancelled"
+    payload: Payload | None = None
+    reply: bytes | memoryview | None
+    try:
+        try:
+            payload = await _receive_list(stream, connections, settings, count)
+            reply = (
+                await _sort_unless_gone(stream, payload, service) if payload is not None else None
+            )
+            outcome = "sorted" if reply else "gone"
+        except SortError as error:
+            reply = error_reply(error)
+            outcome = error.code
+            statistics.errors[error.code] += 1
+        if not reply:
+            statistics.gone += 1
+            return outcome
+        with trio.move_on_after(settings.write_deadline) as write:
+            await stream.send_all(reply)
+        if write.cancelled_caught:
+            outcome = "unread"
+        elif outcome == "sorted":
+            statistics.lists += 1
+            statistics.bytes += received
+        return outcome
+    finally:
+        service.give_back(received)
+        if payload is not None:
+            payload.close()
+        if service.log_requests:
+            logger.info("%d bytes: %s", received, outcome)
+
+
+async def _receive_list(
+    stream: Stream,
+    connections: Connections,
+    settings: SortSettings,
+    count: Callable[[int], None],
+) -> Payload | None:
+    """Read the length and the payload; None if the client left before it began.
+
+    Args:
+        count: Called with the number of bytes that have arrived, each time; may raise SortError.
+
+    Raises:
+        SortError: `timeout`, `too-large`, `busy`, or `not-json` for a list that ends too early.
+    """
+    data = None
+    with connections.idle(settings.idle_deadline):
+        data = bytes(await stream.receive_some(RECEIVE_BYTES))
+    if data is None:
+        raise SortError(ErrorCode.TIMEOUT, "no list was sent")
+    if not data:
+        return None
+    with trio.move_on_after(settings.read_deadline):
+        while len(data) < SORT_PREFIX_BYTES:
+            data += await _receive_more(stream, "the length")
+        size = parse_sort_prefix(data[:SORT_PREFIX_BYTES])
+        if size > settings.max_payload:
+            raise SortError(
+                ErrorCode.TOO_LARGE, f"{size} bytes are more than {settings.max_payload}"
+            )
+        payload = Payload(size)
+        try:
+            data = data[SORT_PREFIX_BYTES : SORT_PREFIX_BYTES + size]
+            while True:
+                count(len(data))
+                payload.append(data)
+                missing = size - payload.received
+                if not missing:
+                    return payload
+                data = await _receive_more(stream, "the list", min(missing, RECEIVE_BYTES))
+        except BaseException:
+            payload.close()
+            raise
+    raise SortError(ErrorCode.TIMEOUT, "the list did not arrive in time")
+
+
+async def _receive_more(stream: Stream, what: str, max_bytes: int = RECEIVE_BYTES) -> bytes:
+    data = await stream.receive_some(max_bytes)
+    if not data:
+        raise SortError(ErrorCode.NOT_JSON, f"the stream ended within {what}")
+    return bytes(data)
+
+
+async def _sort_unless_gone(
+    stream: Stream, payload: Payload, service: SortService
+) -> bytes | memoryview | None:
+    """Sort `payload`; None if the client left first, in which case its job was cancelled.
+
+    Raises:
+        SortError: The list cannot be sorted, or the workers cannot do it now.
+    """
+    with suppress(trio.WouldBlock):
+        return service.workers.sort_nowait(payload)
+    result: bytes | memoryview | SortError | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            _cancel_when_gone, stream, nursery.cancel_scope, service.settings.allow_half_close
+        )
+        try:
+            result = await service.workers.sort(payload)
+        except SortError as error:
+            result = error  # raised outside of the nursery, which would wrap it in a group
+        nursery.cancel_scope.cancel()
+    if isinstance(result, SortError):
+        raise result
+    return result
+
+
+async def _cancel_when_gone(stream: Stream, job: trio.CancelScope, allow_half_close: bool) -> None:
+    """Wait for the client to leave, and cancel its `job` when it has.
+
+    A client that only closes its sending side looks just the same until something is sent to it;
+    with `allow_half_close` it gets the benefit of the doubt.
+    """
+    trailing = 0
+    while trailing < TRAILING_BYTES:
+        try:
+            data = await stream.receive_some(TRAILING_BYTES)
+        except trio.BrokenResourceError:
+            break
+        if not data:
+            if allow_half_close:
+                return
+            break
+        trailing += len(data)
+    else:
+        return
+    job.cancel()
+
+
+async def _linger(stream: Stream) -> None:
+    """Close the sending side, and throw away what the client still sends for a while.
+
+    Closing with unread bytes would reset the connection, and the reset would overtake the error.
+    """
+    with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError):
+        await stream.send_eof()
+        while await stream.receive_some(RECEIVE_BYTES):
+            pass

@@ -1,0 +1,224 @@
+"""Several copies of the whole on the same ports, supervised from one parent nursery.
+
+One loop uses one core. With `--processes N` the parent binds N sets of sockets to the same ports
+(SO_REUSEPORT: the kernel spreads connections and datagrams over them), and each set belongs to one
+task, which runs one copy of the program and starts it again when it crashes. Since the parent
+keeps the sockets open, what is queued in them waits for the next copy.
+
+- *Ready* means that every copy has said so.
+- *Signals* go to the parent, which passes them on: SIGTERM and SIGINT end the tasks' loops and are
+  sent to each copy, which drains by itself; SIGHUP is sent to each copy. Copies are process
+  groups of their own, so that Ctrl-C in a terminal does not reach them twice.
+- *No orphans*: a copy that sees the end of its standard input has lost its parent, and drains. A
+  copy that outlives its grace period, or whose parent is cancelled, is killed.
+
+macOS allows such sockets too, but does not spread the load over them.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import trio
+
+from trio_services.app import announced, obey_signals, serve, zones_for
+from trio_services.listeners import Sockets, inherited
+from trio_services.logs import configure_logging, run_reporting
+from trio_services.settings import ServeSettings
+
+MIN_BACKOFF = 0.1
+"""Seconds before a copy that crashed is started again: hardly noticed when it happens once."""
+
+MAX_BACKOFF = 10.0
+"""The longest wait, reached by doubling: a copy that cannot live costs one start in ten seconds."""
+
+STEADY_AFTER = 10.0
+"""A copy that lived this many seconds did start; the wait after its crash is short again."""
+
+KILL_MARGIN = 5.0
+"""Seconds that a copy has beyond its grace period, to close down, before it is killed."""
+
+_READY = b"ready\n"
+
+logger = logging.getLogger("trio_services.supervisor")
+
+
+@dataclass(slots=True)
+class Copies:
+    """The processes that run, and those of them that serve."""
+
+    running: set[trio.Process] = field(default_factory=set)
+    ready: set[trio.Process] = field(default_factory=set)
+
+
+async def supervise(
+    settings: ServeSettings,
+    socket_sets: list[Sockets],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run one copy of the services for each set of sockets until SIGTERM or SIGINT.
+
+    Args:
+        settings: What each copy serves.
+        socket_sets: A set for each copy, all bound to the same ports; the caller closes them.
+
+    Error handling: a copy that crashes is logged and restarted; this function does not raise.
+
+    Cancellation: each copy is told to drain, and is killed when its grace period is over.
+    """
+    copies = Copies()
+
+    async def reload() -> None:
+        # One that is not ready would die of the signal, and reads the new files anyway.
+        for process in copies.ready:
+            process.send_signal(signal.SIGHUP)
+
+    def cancel() -> None:
+        for process in copies.running:
+            process.send_signal(signal.SIGTERM)
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as everything:
+            async with trio.open_nursery() as keepers:
+                obey = partial(obey_signals, reload=reload, cancel=cancel)
+                everything.start_soon(obey, signals, keepers.cancel_scope, name="signals")
+                async with trio.open_nursery() as starting:
+                    for number, sockets in enumerate(socket_sets, 1):
+                        starting.start_soon(
+                            keepers.start, keep_copy, number, settings, sockets, copies
+                        )
+                task_status.started()
+                with announced(settings.ready_file, socket_sets[0]):
+                    await trio.sleep_forever()
+            everything.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+async def keep_copy(
+    number: int,
+    settings: ServeSettings,
+    sockets: Sockets,
+    copies: Copies,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run copy `number` on `sockets`, and run it again whenever it ends by itself.
+
+    `started()` is called when the copy is ready for the first time.
+
+    Cancellation: drains the copy; takes at most its grace period and `KILL_MARGIN`.
+    """
+    backoff = MIN_BACKOFF
+    while True:
+        began = trio.current_time()
+        async with open_copy(settings, sockets, copies) as process:
+            if await _said_ready(process):
+                copies.ready.add(process)
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+            status = await process.wait()
+        if trio.current_time() - began >= STEADY_AFTER:
+            backoff = MIN_BACKOFF
+        logger.error("copy %d ended with %s, restarting in %g s", number, _told(status), backoff)
+        await trio.sleep(backoff)
+        backoff = min(2 * backoff, MAX_BACKOFF)
+
+
+def _told(status: int) -> str:
+    return f"status {status}" if status >= 0 else signal.Signals(-status).name
+
+
+@asynccontextmanager
+async def open_copy(
+    settings: ServeSettings, sockets: Sockets, copies: Copies
+) -> AsyncIterator[trio.Process]:
+    """Start a copy that serves `sockets`; on leaving, tell it to drain and see it gone."""
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-P", "-m", "trio_services.supervisor"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=[sock.fileno() for sock in sockets.all()],
+        process_group=0,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdin
+    assert process.stdout
+    copies.running.add(process)
+    try:
+        with suppress(trio.BrokenResourceError):  # it died at once; its exit status tells
+            await process.stdin.send_all(_errand(settings, sockets))
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(settings.grace + KILL_MARGIN):
+                await process.wait()
+            if process.poll() is None:
+                process.kill()
+                await process.wait()
+            await process.stdin.aclose()
+            await process.stdout.aclose()
+        copies.running.discard(process)
+        copies.ready.discard(process)
+
+
+def _errand(settings: ServeSettings, sockets: Sockets) -> bytes:
+    """Return what a copy reads first: its settings, and its sockets by file descriptor."""
+    numbers = {
+        name: [sock.fileno() for sock in group]
+        for name, group in (("udp", sockets.udp), ("dns", sockets.dns), ("sort", sockets.sort))
+    }
+    return pickle.dumps((replace(settings, processes=1, ready_file=None), numbers))
+
+
+async def _said_ready(process: trio.Process) -> bool:
+    """Wait until the copy says that it is ready; False if it ends before."""
+    assert process.stdout
+    said = b""
+    while data := await process.stdout.receive_some():
+        said += data
+        if said.endswith(_READY):
+            return True
+    return False
+
+
+class _SayReady(trio.TaskStatus[None]):
+    def started(self, value: None = None) -> None:
+        os.write(1, _READY)
+
+
+async def _serve_with_parent(settings: ServeSettings, sockets: Sockets) -> None:
+    """Serve as a copy: say when ready, and drain when the parent is gone."""
+
+    async def drain_without_parent() -> None:
+        # The parent never writes again: readable means that it is gone.
+        await trio.lowlevel.wait_readable(0)
+        logger.error("the parent process is gone")
+        signal.raise_signal(signal.SIGTERM)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain_without_parent)
+        zones = zones_for(settings.dns) if settings.dns else None
+        await serve(settings, sockets, zones, task_status=_SayReady())
+        nursery.cancel_scope.cancel()
+
+
+def run_copy() -> None:
+    """Be a copy: read the errand from standard input and serve until told to stop."""
+    settings, numbers = pickle.load(sys.stdin.buffer)
+    configure_logging(settings.log_level)
+    with inherited(numbers) as sockets:
+        sys.exit(run_reporting(_serve_with_parent, settings, sockets))
+
+
+if __name__ == "__main__":
+    run_copy()
