@@ -12,7 +12,7 @@ import tempfile
 from types import TracebackType
 from typing import Self
 
-SHARE_ABOVE = 64 * 1024
+SHARE_ABOVE = 128 * 1024
 """Bytes that a payload may have before it moves to a file. Below, a socket is faster than a
 descriptor and two mappings (measured round trips: PLACEHOLDER), and fits into its buffer."""
 
