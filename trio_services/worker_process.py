@@ -53,7 +53,8 @@ class WorkerProcess:
         self.process = process
         self.in_use = trio.Lock()
         """Held while the socket is used, so that it is never closed under its user."""
-        self._peer = peer
+        self.peer = peer
+        """Our end of the socketpair."""
         self._inbox = bytearray()
 
     async def sort(self, payload: Payload) -> bytes | memoryview:
@@ -113,14 +114,14 @@ class WorkerProcess:
         fd = payload.fileno()
         header = HEADER.pack(fd is not None, payload.received)
         if fd is not None:
-            socket.send_fds(self._peer, [header], [fd])
+            socket.send_fds(self.peer, [header], [fd])
             return
         data = memoryview(header + payload.view())
         while data:
             try:
-                data = data[self._peer.send(data) :]
+                data = data[self.peer.send(data) :]
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._peer)
+                await trio.lowlevel.wait_writable(self.peer)
 
     async def _receive_reply(self, payload: Payload) -> tuple[bool, bytes | memoryview]:
         """Return whether the worker failed, and its result or error. May be called again."""
@@ -136,9 +137,9 @@ class WorkerProcess:
     async def _fill_inbox(self, size: int) -> None:
         """Receive until there are `size` bytes; raises SortError if the process died before."""
         while len(self._inbox) < size:
-            await trio.lowlevel.wait_readable(self._peer)
+            await trio.lowlevel.wait_readable(self.peer)
             try:
-                data = self._peer.recv(RECEIVE_BYTES)
+                data = self.peer.recv(RECEIVE_BYTES)
             except BlockingIOError:
                 continue
             if not data:

@@ -78,6 +78,8 @@ class WorkersStatistics:
     """Processes started because another had died or had been killed."""
     errors: dict[ErrorCode, int]
     """Requests to lanes that ended in an error, by its code."""
+    pids: tuple[int, ...]
+    """Worker processes now."""
 
 
 class Lane(Protocol):
@@ -127,6 +129,7 @@ class Workers:
         self._give, self._idle = trio.open_memory_channel[Lane](math.inf)
         self._lanes = self._running = self._inline = self._done = self._replaced = 0
         self._errors: Counter[ErrorCode] = Counter()
+        self._pids: set[int] = set()
 
     def statistics(self) -> WorkersStatistics:
         """Return a snapshot."""
@@ -138,6 +141,7 @@ class Workers:
             done=self._done,
             replaced=self._replaced,
             errors=dict(self._errors),
+            pids=tuple(sorted(self._pids)),
         )
 
     def sort_nowait(self, payload: Payload) -> bytes:
@@ -206,10 +210,20 @@ class Workers:
             if lane.usable:
                 self._put_back(lane)
 
-    def add_thread(self) -> None:
-        """Add a lane that is a thread."""
+    def add_lane(self, lane: Lane) -> None:
+        """Offer a lane to requests, for as long as it is usable."""
         self._lanes += 1
-        self._put_back(ThreadLane(self._algorithm))
+        self._put_back(lane)
+
+    def remove_lane(self, lane: Lane) -> None:
+        """Take a lane away from requests for ever; one that has it keeps it."""
+        self._lanes -= 1
+        lane.usable = False
+        # There is no checkpoint here, so nobody sees the channel halfway through.
+        for _ in range(self._idle.statistics().current_buffer_used):
+            idle = self._idle.receive_nowait()
+            if idle is not lane:
+                self._put_back(idle)
 
     async def supervise_process(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -237,14 +251,13 @@ class Workers:
     async def _run_process_lane(self, worker: WorkerProcess, pause: float) -> float:
         """Offer `worker` to requests until it dies; return how long to pause before the next."""
         started = trio.current_time()
-        self._lanes += 1
-        self._put_back(worker)
+        self._pids.add(worker.process.pid)
+        self.add_lane(worker)
         try:
             status = await worker.process.wait()
         finally:
-            self._lanes -= 1
-            worker.usable = False
-            self._withdraw(worker)
+            self.remove_lane(worker)
+            self._pids.remove(worker.process.pid)
         if worker.killed:
             return 0.0
         logger.warning("worker %d ended with status %d", worker.process.pid, status)
@@ -255,13 +268,6 @@ class Workers:
             self._give.send_nowait(lane)
         except trio.ClosedResourceError:
             pass  # the workers are closed: nobody waits for a lane any more
-
-    def _withdraw(self, dead: Lane) -> None:
-        """Take a lane out of the idle ones. There is no checkpoint, so nobody sees them halfway."""
-        for _ in range(self._idle.statistics().current_buffer_used):
-            lane = self._idle.receive_nowait()
-            if lane is not dead:
-                self._put_back(lane)
 
     def close(self) -> None:
         """Send away the requests that wait, and all that come."""
@@ -314,7 +320,7 @@ async def open_workers(
                     starting.start_soon(nursery.start, pool.supervise_process)
         elif place is Place.THREAD:
             for _ in range(workers):
-                pool.add_thread()
+                pool.add_lane(ThreadLane(algorithm))
         if algorithm is Algorithm.VECTOR or place is not Place.PROCESS:
             await trio.to_thread.run_sync(load_vector_path)
         try:

@@ -25,7 +25,7 @@ class Payload:
         share_above: More bytes than this are kept in a shared file.
     """
 
-    __slots__ = ("_fd", "_memory", "_share_above", "received", "size")
+    __slots__ = ("_fd", "_memory", "_share_above", "_views", "received", "size")
 
     def __init__(self, size: int, *, share_above: int = SHARE_ABOVE) -> None:
         self.size = size
@@ -33,6 +33,7 @@ class Payload:
         self._share_above = share_above
         self._memory = bytearray()
         self._fd: int | None = None
+        self._views: list[memoryview] = []
 
     @property
     def complete(self) -> bool:
@@ -63,20 +64,30 @@ class Payload:
         return self._fd
 
     def view(self, size: int | None = None) -> memoryview:
-        """Return the bytes, without copying.
-
-        The view of a shared file is one of its mapping, which lasts as long as the view does.
+        """Return the bytes, without copying; valid until close.
 
         Args:
             size: How many; a worker that replaced the bytes of a shared file says so. By default
                 those that were received.
         """
         if self._fd is None:
-            return memoryview(self._memory)[:size]
-        return map_file(self._fd, self.received if size is None else size)
+            view = memoryview(self._memory)
+        else:
+            view = map_file(self._fd, self.received if size is None else size)
+        self._views.append(view)
+        return view
 
     def close(self) -> None:
-        """Let go of the memory or the file. May be called again."""
+        """Let go of the memory or the file, and of all views. May be called again.
+
+        The views are released here because whoever held one may be kept, as the frames of an
+        exception are, and with it a mapping of 64 MiB.
+        """
+        while self._views:
+            try:
+                self._views.pop().release()
+            except BufferError:
+                pass  # somebody computes with it, as numpy does, and lets go when it is done
         self._memory = bytearray()
         if self._fd is not None:
             fd, self._fd = self._fd, None
@@ -95,7 +106,7 @@ class Payload:
 
 
 def map_file(fd: int, size: int) -> memoryview:
-    """Return the first `size` bytes of a file, mapped until the view and its slices are gone."""
+    """Return the first `size` bytes of a file, mapped until the view is released or forgotten."""
     return memoryview(mmap.mmap(fd, size)) if size else memoryview(b"")
 
 
