@@ -65,7 +65,7 @@ def draw_timeline(naps: Sequence[Nap]) -> str:
     names = max((len(nap.sleeper) for nap in naps), default=0)
     lines = []
     for nap in naps:
-        begin = round(nap.began / total * TIMELINE_WIDTH)
+        begin = min(round(nap.began / total * TIMELINE_WIDTH), TIMELINE_WIDTH - 1)
         length = max(1, round(nap.ended / total * TIMELINE_WIDTH) - begin)
         bar = " " * begin + "█" * length
         lines.append(f"{nap.sleeper:<{names}} │{bar:<{TIMELINE_WIDTH}}│ {nap.ended:5.2f} s")
