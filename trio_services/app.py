@@ -68,7 +68,8 @@ async def serve(
 
     Args:
         settings: What to serve; a service that is None is not run.
-        sockets: Bound and listening, for just these services; the caller closes them.
+        sockets: Bound and listening, for just these services. They are closed when nothing is to
+            be accepted any more: else the kernel would go on accepting, and nobody would answer.
         zones: What the DNS server answers from; SIGHUP loads them anew. None without DNS.
 
     Error handling: raises an exception group when a service fails, after its siblings have been
@@ -99,6 +100,7 @@ async def serve(
                     task_status.started()
                     with announced(settings.ready_file, sockets):
                         await trio.sleep_forever()
+                sockets.close()
                 drain(open_connections, in_flight, settings.grace)
             everything.cancel_scope.cancel()
     logger.info("stopped")
@@ -212,7 +214,8 @@ def drain(open_connections: list[Connections], in_flight: trio.Nursery, grace: f
     in_flight.cancel_scope.deadline = trio.current_time() + grace
     for connections in open_connections:
         connections.drain()
-    if busy := sum(len(each) for each in open_connections):
+    statistics = [each.statistics() for each in open_connections]
+    if busy := sum(each.open - each.idle for each in statistics):
         logger.info("%d connections in flight have %g s to finish", busy, grace)
 
 
@@ -245,7 +248,7 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
 
 @contextmanager
 def announced(path: str | None, sockets: Sockets) -> Iterator[None]:
-    """Tell that everything listens: in the log, and in a file at `path` if one is wanted.
+    """Tell that everything listens: in a file at `path` if one is wanted, and then in the log.
 
     The file appears whole or not at all, and is removed when nothing is accepted any more.
 
@@ -253,20 +256,24 @@ def announced(path: str | None, sockets: Sockets) -> Iterator[None]:
         SettingsError: The file cannot be written.
     """
     addresses = sockets.addresses()
-    for service, listening in addresses.items():
-        for host, port in listening:
-            logger.info("%s on %s", service, Address(host, port))
-    if path is None:
+    if path is not None:
+        _write_whole(path, json.dumps({"pid": os.getpid(), **addresses}) + "\n")
+    try:
+        for service, listening in addresses.items():
+            for host, port in listening:
+                logger.info("%s on %s", service, Address(host, port))
         yield
-        return
+    finally:
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
+
+
+def _write_whole(path: str, content: str) -> None:
+    """Write a file that appears whole or not at all; raises SettingsError if it cannot."""
     unfinished = Path(f"{path}.{os.getpid()}")
-    content = json.dumps({"pid": os.getpid(), **addresses}) + "\n"
     try:
         unfinished.write_text(content, encoding="utf-8")
         unfinished.replace(path)
     except OSError as error:
+        unfinished.unlink(missing_ok=True)
         raise SettingsError(f"cannot write the ready file {path}: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        Path(path).unlink(missing_ok=True)

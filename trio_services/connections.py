@@ -75,6 +75,11 @@ class Connections:
     def __len__(self) -> int:
         return self._total
 
+    @property
+    def draining(self) -> bool:
+        """Whether connections that are idle are closed at once."""
+        return self._draining
+
     def statistics(self) -> ConnectionStatistics:
         """Return a snapshot."""
         return ConnectionStatistics(

@@ -163,7 +163,7 @@ async def _receive_list(
     settings: SortSettings,
     count: Callable[[int], None],
 ) -> Payload | None:
-    """Read the length and the payload; None if the client left before it began.
+    """Read the length and the payload; None if the client left, or we do, before it began.
 
     Args:
         count: Called with the number of bytes that have arrived, each time; may raise SortError.
@@ -174,7 +174,7 @@ async def _receive_list(
     data = None
     with connections.idle(settings.idle_deadline):
         data = bytes(await stream.receive_some(RECEIVE_BYTES))
-    if data is None:
+    if data is None and not connections.draining:
         raise SortError(ErrorCode.TIMEOUT, "no list was sent")
     if not data:
         return None

@@ -68,7 +68,8 @@ async def supervise(
 
     Args:
         settings: What each copy serves.
-        socket_sets: A set for each copy, all bound to the same ports; the caller closes them.
+        socket_sets: A set for each copy, all bound to the same ports; closed when that copy is
+            told to drain.
 
     Error handling: a copy that crashes is logged and restarted; this function does not raise.
 
@@ -120,11 +121,15 @@ async def keep_copy(
     while True:
         began = trio.current_time()
         async with open_copy(settings, sockets, copies) as process:
-            if await _said_ready(process):
-                copies.ready.add(process)
-                task_status.started()
-                task_status = trio.TASK_STATUS_IGNORED
-            status = await process.wait()
+            try:
+                if await _said_ready(process):
+                    copies.ready.add(process)
+                    task_status.started()
+                    task_status = trio.TASK_STATUS_IGNORED
+                status = await process.wait()
+            except trio.Cancelled:
+                sockets.close()  # or the kernel would go on accepting while the copy drains
+                raise
         if trio.current_time() - began >= STEADY_AFTER:
             backoff = MIN_BACKOFF
         logger.error("copy %d ended with %s, restarting in %g s", number, _told(status), backoff)
