@@ -66,15 +66,19 @@ def bind_copies(settings: ServeSettings) -> list[Sockets]:
     Raises:
         BindError: An address is in use, not allowed, or not of this machine.
     """
+    shared = settings.processes > 1
+    if shared:
+        # Ports that are shared are shared with everything else that this user runs on them, so
+        # somebody else's use shows only in an attempt to have them alone.
+        _bind_first(settings, shared=False).close()
     with contextlib.ExitStack() as on_error:
-        first = on_error.enter_context(_bind_first(settings))
+        first = on_error.enter_context(_bind_first(settings, shared))
         others = [on_error.enter_context(_bind_again(first)) for _ in range(1, settings.processes)]
         on_error.pop_all()
         return [first, *others]
 
 
-def _bind_first(settings: ServeSettings) -> Sockets:
-    shared = settings.processes > 1
+def _bind_first(settings: ServeSettings, shared: bool) -> Sockets:
     with contextlib.ExitStack() as on_error:
         sockets = on_error.enter_context(Sockets())
         for address in settings.dns.addresses if settings.dns else ():

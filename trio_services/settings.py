@@ -61,9 +61,9 @@ class Address:
         """
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
-        if not colon or not host or (":" in host and not bracketed):
+        if not colon or not host or (":" in host) != bracketed:
             raise SettingsError(f"{text!r} is not HOST:PORT or [IPV6]:PORT")
-        if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
             raise SettingsError(f"{text!r}: the port must be a number from 0 to 65535")
         return cls(host[1:-1] if bracketed else host, int(port))
 
@@ -223,10 +223,11 @@ def read_settings(path: str) -> ServeSettings:
 def _from_table(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
     """Make the settings class `cls` from a TOML table whose keys are names of its fields."""
     defaults = cls()
+    names = {each.name for each in fields(cls)}  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
-        if not hasattr(defaults, key):
-            raise SettingsError(f"{prefix}{key}: no such setting")
+        if key not in names:
+            raise SettingsError(f"{prefix + key!r}: no such setting")
         try:
             read = _READERS.get(key) or _scalar_reader(getattr(defaults, key))
             values[key] = read(value)
@@ -239,6 +240,12 @@ def _list_of_strings(value: object) -> list[str]:
     if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
         raise SettingsError(f"expected a list of strings, not {value!r}")
     return value
+
+
+def _addresses(value: object) -> tuple[Address, ...]:
+    if not value:
+        raise SettingsError("expected an address; a service that is not to run is set to false")
+    return tuple(map(Address.parse, _list_of_strings(value)))
 
 
 def _scalar_reader(default: object) -> Callable[[Any], object]:
@@ -273,7 +280,7 @@ def _file_name(value: object) -> str:
 _READERS: dict[str, Callable[[Any], object]] = {
     "dns": _service_or_false,
     "sort": _service_or_false,
-    "addresses": lambda value: tuple(map(Address.parse, _list_of_strings(value))),
+    "addresses": _addresses,
     "zones": lambda value: tuple(map(ZoneFile.parse, _list_of_strings(value))),
     "hosts": lambda value: tuple(_list_of_strings(value)),
     "default_addresses": lambda value: parse_default_addresses(_list_of_strings(value)),
