@@ -14,7 +14,7 @@ A hosts name inside a zone becomes a name of that zone, as if the line stood in 
 the file has records for that name, which win. Other hosts names stand alone.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from trio_services.sans_io.dns_message import (
     TYPE_SOA,
     Rcode,
 )
+from trio_services.sans_io.dns_name import ancestors, enclosing, name_text
 from trio_services.sans_io.dns_tree import (
     OWNER,
     Alias,
@@ -94,39 +95,6 @@ class ZoneSource(NamedTuple):
     path: str
 
 
-def name_text(name: bytes) -> str:
-    """Return a wire name for people, in the form of zone files (RFC 1035 section 5.1)."""
-    labels = []
-    at = 0
-    while name[at]:
-        end = at + 1 + name[at]
-        labels.append(
-            "".join(
-                chr(c) if 0x21 <= c <= 0x7E and c not in b'."();@$\\' else f"\\{c:03}"
-                for c in name[at + 1 : end]
-            )
-        )
-        at = end
-    return ".".join(labels) + "."
-
-
-def ancestors(name: bytes) -> Iterator[bytes]:
-    """Yield the names above a wire name, nearest first, the root last."""
-    at = 0
-    while name[at]:
-        at += 1 + name[at]
-        yield name[at:]
-
-
-def enclosing(name: bytes, origins: Collection[bytes]) -> bytes | None:
-    """Return the innermost of `origins` that `name` is at or below."""
-    if not origins:
-        return None
-    if name in origins:
-        return name
-    return next((above for above in ancestors(name) if above in origins), None)
-
-
 def compile_zones(
     sources: Sequence[ZoneSource],
     hosts: Iterable[Record],
@@ -146,7 +114,6 @@ def compile_zones(
     lone_hosts = _graft_hosts(zones, hosts)
 
     unknown = _unknown(default_addresses)
-    names: dict[bytes, Node] = {}
     parent_negatives: dict[bytes, Negative] = {}
     parent_ds: dict[bytes, RRset] = {}
     inner: dict[bytes, list[bytes]] = {origin: [] for origin in zones}
@@ -154,8 +121,7 @@ def compile_zones(
         outer = next((above for above in ancestors(origin) if above in zones), None)
         if outer is not None:
             inner[outer].append(origin)
-    for owner, types in lone_hosts.items():
-        names[owner] = Node(_NO_DATA, _render(types), below=unknown)
+    names = _host_nodes(lone_hosts, unknown)
     for origin, owners in zones.items():
         _check_owners(origin, owners)
         zone = _ZoneBuilder(origin, owners, zones.keys(), inner[origin])
@@ -174,19 +140,37 @@ def _group(records: Iterable[Record]) -> Owners:
     return owners
 
 
-def _graft_hosts(zones: dict[bytes, Owners], hosts: Iterable[Record]) -> Owners:
+def _graft_hosts(zones: dict[bytes, Owners], hosts: Iterable[Record]) -> dict[bytes, list[Record]]:
     """Add hosts names to the zones that they are in; return the others."""
-    lone: list[Record] = []
+    lone: dict[bytes, list[Record]] = {}
     inside: dict[bytes, list[Record]] = {}
     for record in hosts:
         origin = enclosing(record.owner, zones)
         if origin is None:
-            lone.append(record)
+            lone.setdefault(record.owner, []).append(record)
         elif record.owner not in zones[origin]:
             inside.setdefault(origin, []).append(record)
     for origin, records in inside.items():
         zones[origin] |= _group(records)
-    return _group(lone)
+    return lone
+
+
+def _host_nodes(hosts: dict[bytes, list[Record]], unknown: Node) -> dict[bytes, Node]:
+    """Make the nodes of hosts names outside all zones; names of the same data share one."""
+    names: dict[bytes, Node] = {}
+    shared: dict[tuple[tuple[int, bytes], ...], Node] = {}
+    for owner, records in hosts.items():
+        data = tuple([(record.rtype, record.rdata) for record in records])
+        node = shared.get(data)
+        if node is None:
+            types = {records[0].rtype: records}
+            if len(records) > 1:
+                types = _group(records)[owner]
+                for rtype, rrset in types.items():
+                    _check_rrset(rtype, rrset)
+            node = shared[data] = Node(_NO_DATA, _render(types), below=unknown)
+        names[owner] = node
+    return names
 
 
 def _check_zone(source: ZoneSource, owners: Owners) -> None:

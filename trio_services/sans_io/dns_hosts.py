@@ -22,6 +22,7 @@ from trio_services.sans_io.dns_compile import (
 from trio_services.sans_io.dns_message import MAX_LABEL_BYTES, MAX_NAME_BYTES
 
 TYPE_PTR = 12
+_LENGTHS = [bytes([length]) for length in range(MAX_LABEL_BYTES + 1)]
 _NIBBLE_LABELS = [f"\1{byte & 15:x}\1{byte >> 4:x}".encode() for byte in range(256)]
 _DECIMAL_LABELS = [bytes([len(str(byte))]) + str(byte).encode() for byte in range(256)]
 
@@ -90,9 +91,10 @@ def host_name(text: str) -> bytes:
         raise ValueError(f"{text!r} is not ASCII: write it as xn--…") from None
     if b"*" in labels:
         raise ValueError(f"{text!r}: hosts files have no wildcards")
-    if not all(0 < len(label) <= MAX_LABEL_BYTES for label in labels):
+    lengths = [len(label) for label in labels]
+    if min(lengths) == 0 or max(lengths) > MAX_LABEL_BYTES:
         raise ValueError(f"{text!r} has a label that is empty or longer than 63 bytes")
-    wire = b"".join([bytes((len(label),)) + label for label in labels]) + b"\0"
+    wire = b"".join([_LENGTHS[len(label)] + label for label in labels]) + b"\0"
     if len(wire) > MAX_NAME_BYTES:
         raise ValueError(f"{text!r} is longer than 255 bytes")
     return wire
