@@ -577,6 +577,37 @@ async def test_deadline_kills_and_replaces(opened: list[WorkerProcess]) -> None:
             assert workers.statistics().pids == (opened[1].process.pid,)
 
 
+async def test_replies_are_never_mixed_up(opened: list[WorkerProcess]) -> None:
+    """Among jobs that are cancelled and workers that are killed, each reply is that of its list."""
+    replies = 0
+
+    async def check(scope: trio.CancelScope, number: int, size: int) -> None:
+        nonlocal replies
+        expected = json.dumps([number] * size, separators=(",", ":")).encode()
+        with scope:
+            try:
+                assert await sort(workers, expected) == expected
+            except SortError as error:
+                if error.code != ErrorCode.WORKER_FAILED:
+                    raise
+            else:
+                replies += 1
+
+    with trio.fail_after(GUARD):
+        async with open_process_workers(algorithm=Algorithm.TIMSORT, workers=2) as workers:
+            for number in range(100, 140):
+                scopes = [trio.CancelScope() for _ in range(4)]
+                async with trio.open_nursery() as nursery:
+                    for place, scope in enumerate(scopes):
+                        size = SHARE_ABOVE if place == number % 4 else number
+                        nursery.start_soon(check, scope, number * 10 + place, size)
+                    await wait_all_tasks_blocked()
+                    scopes[number % 3].cancel()
+                    if number % 10 == 0:
+                        opened[-1].process.kill()
+    assert replies >= 40
+
+
 async def test_closing_leaves_nothing(opened: list[WorkerProcess]) -> None:
     """Leaving with jobs running and waiting leaves no process and no open file."""
     before = open_files()
@@ -634,6 +665,7 @@ async def test_restarts_are_tried_again_with_pauses(
 
     class ShortLived(FakeLane):
         process = Process()
+        used = False
         killed = False
 
     @asynccontextmanager

@@ -48,6 +48,8 @@ class WorkerProcess:
     def __init__(self, process: trio.Process, peer: socket.socket) -> None:
         self.usable = True
         """Whether it can take another list; once False, for ever."""
+        self.used = False
+        """Whether it was given a list."""
         self.killed = False
         """Whether it died because we wanted it to."""
         self.process = process
@@ -70,6 +72,7 @@ class WorkerProcess:
         if not self.usable:
             raise WorkerLostError
         self.in_use.acquire_nowait()
+        self.used = True
         try:
             await self._send_request(payload)
             try:

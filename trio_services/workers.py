@@ -46,16 +46,17 @@ from trio_services.worker_process import (
 )
 
 INLINE_MAX_BYTES = 8 * 1024
-"""PLACEHOLDER"""
+"""Longest list that AUTO sorts on the loop. There, 8 KiB of integers take 56 µs of CPU, of strings
+29, and 180 at the worst (single digits, or integers beyond 64 bits). To hand a list over takes 26,
+and the nursery in which the server watches its client meanwhile as much again."""
 
 GNOME_INLINE_MAX_BYTES = 64
-"""The same for gnome sort, which takes the square of the size: 32 numbers at most, PLACEHOLDER."""
-
-SHORT_LIFE = 1.0
-"""Seconds. A process that dies idle sooner than this after its start will probably do so again."""
+"""The same for gnome sort, whose time grows with the square: 30 µs for the 32 numbers that 64 bytes
+can hold, 420 for 100 numbers."""
 
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 5.0
-"""Seconds between starts of processes that keep dying at once; doubled each time."""
+"""Seconds between starts of processes that die before their first request, doubled each time. There
+is no pause after one that died sorting: its successor is fine until the next such list."""
 
 logger = logging.getLogger("trio_services.workers")
 
@@ -167,14 +168,19 @@ class Workers:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            return self.sort_nowait(payload)
+            result = self.sort_nowait(payload)
         except trio.WouldBlock:
-            pass
+            return await self._sort_in_lane(payload)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return result
+
+    async def _sort_in_lane(self, payload: Payload) -> bytes | memoryview:
+        """Do what `sort` does for a list that is worth handing over."""
         try:
             while True:
                 lane = await self._take_lane()
                 try:
-                    return await self._sort_in(lane, payload)
+                    return await self._use_lane(lane, payload)
                 except WorkerLostError:
                     continue
         except SortError as error:
@@ -196,7 +202,7 @@ class Workers:
             raise SortError(ErrorCode.BUSY, "the server is stopping") from None
         raise SortError(ErrorCode.BUSY, "no worker was free in time")
 
-    async def _sort_in(self, lane: Lane, payload: Payload) -> bytes | memoryview:
+    async def _use_lane(self, lane: Lane, payload: Payload) -> bytes | memoryview:
         """Sort in `lane` under the deadline, and put the lane back if it is still good."""
         self._running += 1
         try:
@@ -250,7 +256,6 @@ class Workers:
 
     async def _run_process_lane(self, worker: WorkerProcess, pause: float) -> float:
         """Offer `worker` to requests until it dies; return how long to pause before the next."""
-        started = trio.current_time()
         self._pids.add(worker.process.pid)
         self.add_lane(worker)
         try:
@@ -258,10 +263,9 @@ class Workers:
         finally:
             self.remove_lane(worker)
             self._pids.remove(worker.process.pid)
-        if worker.killed:
-            return 0.0
-        logger.warning("worker %d ended with status %d", worker.process.pid, status)
-        return 0.0 if trio.current_time() - started > SHORT_LIFE else _longer(pause)
+        if not worker.killed:
+            logger.warning("worker %d ended with status %d", worker.process.pid, status)
+        return 0.0 if worker.used else _longer(pause)
 
     def _put_back(self, lane: Lane) -> None:
         try:

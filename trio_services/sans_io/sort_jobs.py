@@ -170,6 +170,7 @@ def _read_list(payload: Octets) -> list[Any]:
         return _read_exactly(payload)
     kinds = _check_sortable(values)
     if float in kinds and (max(values) >= 2**64 or min(values) <= -(2**63)):
+        del values
         return _read_exactly(payload)  # one of those floats may have been an integer
     return cast("list[Any]", values)
 
