@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Self
 
 SHARE_ABOVE = 256 * 1024
-"""Bytes that a payload may have before it moves to a file. To a worker and back, 256 KiB took 0.16 ms
-through a socket and 0.30 through a file, 512 KiB took 0.49 and 0.51, and 10 MB 13.2 and 9.7."""
+"""Bytes that a payload may have before it moves to a file. To a worker and back, 256 KiB took 0.16
+ms through a socket and 0.30 through a file, 512 KiB took 0.49 and 0.51, and 10 MB 13.2 and 9.7."""
 
 
 class Payload:
