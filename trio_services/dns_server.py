@@ -226,22 +226,20 @@ async def handle_dns_stream(
         trio.BrokenResourceError: The client vanished.
     """
     frames = DnsFrames()
-    while True:
-        if frames.pending:
-            messages = None
-            with trio.move_on_after(settings.tcp_message_deadline):
-                messages = await _rest_of_message(stream, frames)
-        else:
-            messages = None
-            with connections.idle(settings.tcp_idle):
-                data = await stream.receive_some(TCP_READ_BYTES)
-                messages = frames.feed(bytes(data)) if data else None
-        if messages is None:
-            return
-        with trio.move_on_after(settings.tcp_write_deadline) as write:
-            understood = await _answer_all(stream, messages, respond)
-        if write.cancelled_caught or not understood:
-            return
+    with connections.patience() as patience:
+        while True:
+            if not frames.pending:
+                patience.wait_for_request(settings.tcp_idle)
+            data = await stream.receive_some(TCP_READ_BYTES)
+            if not data:
+                return
+            if not frames.pending:
+                patience.allow(settings.tcp_message_deadline)
+            if messages := frames.feed(bytes(data)):
+                patience.allow(settings.tcp_write_deadline)
+                if not await _answer_all(stream, messages, respond):
+                    return
+                patience.allow(settings.tcp_message_deadline)
 
 
 async def _answer_all(stream: Stream, messages: list[bytes], respond: Respond) -> bool:
@@ -260,13 +258,3 @@ async def _answer_all(stream: Stream, messages: list[bytes], respond: Respond) -
     if replies:
         await stream.send_all(replies)
     return understood
-
-
-async def _rest_of_message(stream: Stream, frames: DnsFrames) -> list[bytes] | None:
-    """Read until the message that has begun is complete; None if the client stops before."""
-    while True:
-        data = await stream.receive_some(TCP_READ_BYTES)
-        if not data:
-            return None
-        if messages := frames.feed(bytes(data)):
-            return messages

@@ -22,7 +22,6 @@ tested with memory streams.
 import errno
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import trio
 
@@ -53,24 +52,25 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
         trio.BusyResourceError: Another task is already waiting for the same direction.
     """
 
-    __slots__ = ("_budget", "_open", "socket")
+    __slots__ = ("_budget", "_has_parked", "_open", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            # Whole replies are sent at once; waiting for more to come only delays them.
-            with suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = sock
         self._budget = EAGER_BUDGET
         self._open = True
+        self._has_parked = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return 1 to `max_bytes` bytes, or `b""` when the peer has closed its sending side."""
         await self._begin()
+        if max_bytes is None:
+            max_bytes = RECEIVE_BYTES
+        elif max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
         while True:
             try:
-                return self.socket.recv(max_bytes or RECEIVE_BYTES)
+                return self.socket.recv(max_bytes)
             except BlockingIOError:
                 pass
             except OSError as error:
@@ -109,7 +109,8 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
         """Close at once, without a checkpoint; safe to call more than once."""
         if self._open:
             self._open = False
-            trio.lowlevel.notify_closing(self.socket)
+            if self._has_parked:  # else Trio has never heard of it: a system call less
+                trio.lowlevel.notify_closing(self.socket)
             self.socket.close()
 
     async def aclose(self) -> None:
@@ -131,6 +132,7 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
 
     async def _park(self, wait: Callable[[socket.socket], Awaitable[object]]) -> None:
         self._budget = EAGER_BUDGET
+        self._has_parked = True
         await wait(self.socket)
 
     def _translated(self, error: OSError) -> Exception:

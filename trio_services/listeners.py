@@ -142,6 +142,9 @@ def _bind_one(address: Address, kind: socket.SocketKind, shared: bool) -> socket
         if kind == socket.SOCK_STREAM:
             # Restarting must not wait for old connections; on Linux this never steals a port.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Replies are sent whole, so waiting for more to come would only delay them. Accepted
+            # sockets inherit this.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(sockaddr)
         if kind == socket.SOCK_STREAM:
             sock.listen(BACKLOG)

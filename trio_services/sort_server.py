@@ -15,15 +15,16 @@ sorted in place, with no task and no scheduler pass between reading and writing.
 """
 
 import logging
+import math
 import socket
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 
 import trio
 
-from trio_services.connections import Connections, Stream
+from trio_services.connections import Connections, Patience, Stream
 from trio_services.eager_io import RECEIVE_BYTES, accept_batches
 from trio_services.sans_io.length_prefix import SORT_PREFIX_BYTES, parse_sort_prefix
 from trio_services.sans_io.payload import Payload
@@ -76,9 +77,33 @@ class SortService:
             raise SortError(ErrorCode.BUSY, "too many bytes are in flight, try again later")
         self.bytes_in_flight += count
 
-    def give_back(self, count: int) -> None:
-        """Undo `take`: those bytes have been replied to or thrown away."""
-        self.bytes_in_flight -= count
+
+class Step(Enum):
+    """How far a request is. Each step has a deadline of its own."""
+
+    WAITING = "waiting"
+    """Nothing has arrived; the connection may be closed without loss."""
+    READING = "reading"
+    SORTING = "sorting"
+    REPLYING = "replying"
+
+
+_TOO_SLOW = {
+    Step.WAITING: "no list was sent",
+    Step.READING: "the list did not arrive in time",
+}
+"""What a client is told whose deadline passed; one that was slow to read has had its time."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One list on its way through the server: how far it is, what it holds, what became of it."""
+
+    step: Step = Step.WAITING
+    received: int = 0
+    """Bytes of the list, which count as in flight."""
+    payload: Payload | None = None
+    outcome: str = "cancelled"
 
 
 async def serve_sort(
@@ -109,100 +134,102 @@ async def handle_sort_stream(
     Raises:
         trio.BrokenResourceError: The client vanished.
     """
-    outcome = await _serve_one_list(stream, connections, service)
-    if outcome in _BYTES_UNREAD:
+    request = Request()
+    try:
+        with connections.patience() as patience:
+            await _serve_request(stream, patience, service, request)
+        if patience.expired and not (request.step is Step.WAITING and connections.draining):
+            request.outcome = ErrorCode.TIMEOUT
+            if request.step in _TOO_SLOW:
+                service.statistics.errors[ErrorCode.TIMEOUT] += 1
+                error = SortError(ErrorCode.TIMEOUT, _TOO_SLOW[request.step])
+                with trio.move_on_after(service.settings.write_deadline):
+                    await stream.send_all(error_reply(error))
+    finally:
+        service.bytes_in_flight -= request.received
+        if request.payload is not None:
+            request.payload.close()
+        if service.log_requests:
+            logger.info("%d bytes: %s", request.received, request.outcome)
+    if request.outcome in _BYTES_UNREAD:
         await _linger(stream)
 
 
-async def _serve_one_list(stream: Stream, connections: Connections, service: SortService) -> str:
-    """Serve one list, give back all that it held, and tell in one word what became of it."""
-    settings, statistics = service.settings, service.statistics
-    received = 0
-
-    def count(arrived: int) -> None:
-        nonlocal received
-        service.take(arrived)
-        received += arrived
-
-    outcome = "cancelled"
-    payload: Payload | None = None
-    reply: bytes | memoryview | None
+async def _serve_request(
+    stream: Stream, patience: Patience, service: SortService, request: Request
+) -> None:
+    """Serve one list, and note in `request` how far it came and what it holds."""
+    statistics = service.statistics
+    reply: bytes | memoryview | None = None
     try:
-        try:
-            payload = await _receive_list(stream, connections, settings, count)
-            reply = (
-                await _sort_unless_gone(stream, payload, service) if payload is not None else None
-            )
-            outcome = "sorted" if reply else "gone"
-        except SortError as error:
-            reply = error_reply(error)
-            outcome = error.code
-            statistics.errors[error.code] += 1
-        if not reply:
-            statistics.gone += 1
-            return outcome
-        with trio.move_on_after(settings.write_deadline) as write:
-            await stream.send_all(reply)
-        if write.cancelled_caught:
-            outcome = "unread"
-        elif outcome == "sorted":
-            statistics.lists += 1
-            statistics.bytes += received
-        return outcome
-    finally:
-        service.give_back(received)
+        payload = await _receive_list(stream, patience, service, request)
         if payload is not None:
-            payload.close()
-        if service.log_requests:
-            logger.info("%d bytes: %s", received, outcome)
+            request.step = Step.SORTING
+            try:
+                reply = service.workers.sort_nowait(payload)
+            except trio.WouldBlock:
+                patience.allow(math.inf)  # jobs have a deadline of their own
+                reply = await _sort_unless_gone(stream, payload, service)
+        request.outcome = "sorted" if reply else "gone"
+    except SortError as error:
+        reply = error_reply(error)
+        request.outcome = error.code
+        statistics.errors[error.code] += 1
+    if not reply:
+        statistics.gone += 1
+        return
+    request.step = Step.REPLYING
+    patience.allow(service.settings.write_deadline)
+    await stream.send_all(reply)
+    if request.outcome == "sorted":
+        statistics.lists += 1
+        statistics.bytes += request.received
 
 
 async def _receive_list(
-    stream: Stream,
-    connections: Connections,
-    settings: SortSettings,
-    count: Callable[[int], None],
+    stream: Stream, patience: Patience, service: SortService, request: Request
 ) -> Payload | None:
-    """Read the length and the payload; None if the client left, or we do, before it began.
-
-    Args:
-        count: Called with the number of bytes that have arrived, each time; may raise SortError.
+    """Read the length and the payload; None if the client left before it began.
 
     Raises:
-        SortError: `timeout`, `too-large`, `busy`, or `not-json` for a list that ends too early.
+        SortError: `too-large`, `busy`, or `not-json` for a list that ends too early.
     """
-    data = None
-    with connections.idle(settings.idle_deadline):
-        data = bytes(await stream.receive_some(RECEIVE_BYTES))
-    if data is None and not connections.draining:
-        raise SortError(ErrorCode.TIMEOUT, "no list was sent")
+    settings = service.settings
+    patience.wait_for_request(settings.idle_deadline)
+    data = bytes(await stream.receive_some(RECEIVE_BYTES))
     if not data:
         return None
-    with trio.move_on_after(settings.read_deadline):
-        while len(data) < SORT_PREFIX_BYTES:
-            data += await _receive_more(stream, "the length")
-        size = parse_sort_prefix(data[:SORT_PREFIX_BYTES])
-        if size > settings.max_payload:
-            raise SortError(
-                ErrorCode.TOO_LARGE, f"{size} bytes are more than {settings.max_payload}"
-            )
-        payload = Payload(size)
+    request.step = Step.READING
+    if not _is_whole(data):
+        patience.allow(settings.read_deadline)
+    while len(data) < SORT_PREFIX_BYTES:
+        data += await _receive_more(stream, "the length", RECEIVE_BYTES)
+    size = parse_sort_prefix(data[:SORT_PREFIX_BYTES])
+    if size > settings.max_payload:
+        raise SortError(ErrorCode.TOO_LARGE, f"{size} bytes are more than {settings.max_payload}")
+    request.payload = payload = Payload(size)
+    data = data[SORT_PREFIX_BYTES : SORT_PREFIX_BYTES + size]
+    while True:
+        service.take(len(data))
+        request.received += len(data)
         try:
-            data = data[SORT_PREFIX_BYTES : SORT_PREFIX_BYTES + size]
-            while True:
-                count(len(data))
-                payload.append(data)
-                missing = size - payload.received
-                if not missing:
-                    return payload
-                data = await _receive_more(stream, "the list", min(missing, RECEIVE_BYTES))
-        except BaseException:
-            payload.close()
-            raise
-    raise SortError(ErrorCode.TIMEOUT, "the list did not arrive in time")
+            payload.append(data)
+        except OSError as error:
+            raise SortError(ErrorCode.BUSY, "out of memory or files, try again later") from error
+        if payload.complete:
+            return payload
+        missing = size - payload.received
+        data = await _receive_more(stream, "the list", min(missing, RECEIVE_BYTES))
 
 
-async def _receive_more(stream: Stream, what: str, max_bytes: int = RECEIVE_BYTES) -> bytes:
+def _is_whole(data: bytes) -> bool:
+    """Tell whether the first read has brought the whole list, as it does for small ones."""
+    if len(data) < SORT_PREFIX_BYTES:
+        return False
+    return len(data) - SORT_PREFIX_BYTES >= parse_sort_prefix(data[:SORT_PREFIX_BYTES])
+
+
+async def _receive_more(stream: Stream, what: str, max_bytes: int) -> bytes:
     data = await stream.receive_some(max_bytes)
     if not data:
         raise SortError(ErrorCode.NOT_JSON, f"the stream ended within {what}")
@@ -217,8 +244,6 @@ async def _sort_unless_gone(
     Raises:
         SortError: The list cannot be sorted, or the workers cannot do it now.
     """
-    with suppress(trio.WouldBlock):
-        return service.workers.sort_nowait(payload)
     result: bytes | memoryview | SortError | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(
