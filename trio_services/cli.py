@@ -6,12 +6,12 @@ What is slow to import (Trio, dnspython, Rich) is imported by the command that n
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TypeVar
 
 import typer
 
@@ -30,6 +30,8 @@ from trio_services.settings import (
     read_settings,
     with_overrides,
 )
+
+T = TypeVar("T")
 
 PROGRESS_ABOVE = 1024 * 1024
 """Bytes of a list from which on a progress bar is drawn: smaller ones are back at once."""
@@ -193,6 +195,17 @@ def _run_services(settings: ServeSettings) -> None:
     raise typer.Exit(status)
 
 
+def _run(main: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Run `main` on Trio. Ctrl-C, which a nursery hands on in a group, ends with status 130."""
+    import trio
+
+    try:
+        return trio.run(main, *args)
+    except* KeyboardInterrupt:
+        pass
+    raise typer.Exit(130)
+
+
 @app.command()
 def sleepers(
     count: Annotated[int, typer.Option(min=0, max=1000, help="How many.")] = 5,
@@ -200,16 +213,11 @@ def sleepers(
     seed: Annotated[int | None, typer.Option(help="For the same delays again.")] = None,
 ) -> None:
     """Run sleepers in a nursery, and draw who slept when."""
-    import trio
-
     from trio_services.five_sleepers import draw_timeline, run_sleepers
 
     chance = random.Random(seed)
     delays = [chance.uniform(0, max_delay) for _ in range(count)]
-    try:
-        naps = trio.run(run_sleepers, delays, typer.echo)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    naps = _run(run_sleepers, delays, typer.echo)
     typer.echo("\n" + draw_timeline(naps))
 
 
@@ -222,13 +230,11 @@ def query(
     json: Annotated[bool, typer.Option("--json", help="Print the whole reply as JSON.")] = False,
 ) -> None:
     """Ask a DNS server. Status 0: answered; 1: no such name or data; 2: no usable reply."""
-    import trio
-
     from trio_services.dns_client import QueryError, Verdict
     from trio_services.dns_client import query as ask
 
     try:
-        reply = trio.run(partial(ask, name, record_type, Address.parse(server), tcp=tcp))
+        reply = _run(partial(ask, name, record_type, Address.parse(server), tcp=tcp))
     except QueryError as error:
         _fail(error)
     if json:
@@ -248,8 +254,6 @@ def sort(
     lines: Annotated[bool, typer.Option("--lines", help="One number a line, in and out.")] = False,
 ) -> None:
     """Have a list sorted: a JSON array in and out, or numbers, one a line."""
-    import trio
-
     from trio_services.sort_client import SortFailedError, from_lines, sort_list, to_lines
 
     address = Address.parse(server)
@@ -261,7 +265,7 @@ def sort(
         payload = from_lines(payload)
     try:
         with _progress_bar(len(payload)) as progress:
-            reply = trio.run(partial(sort_list, payload, address, progress=progress))
+            reply = _run(partial(sort_list, payload, address, progress=progress))
     except SortFailedError as error:
         _fail(error)
     sys.stdout.buffer.write(to_lines(reply) if lines else reply + b"\n")
