@@ -21,7 +21,7 @@ tested with memory streams.
 
 import errno
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import trio
 
@@ -52,7 +52,7 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
         trio.BusyResourceError: Another task is already waiting for the same direction.
     """
 
-    __slots__ = ("_budget", "_has_parked", "_open", "socket")
+    __slots__ = ("_budget", "_eof_sent", "_has_parked", "_open", "_sending", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -60,6 +60,8 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
         self._budget = EAGER_BUDGET
         self._open = True
         self._has_parked = False
+        self._sending = False
+        self._eof_sent = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return 1 to `max_bytes` bytes, or `b""` when the peer has closed its sending side."""
@@ -75,7 +77,9 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
                 pass
             except OSError as error:
                 raise self._translated(error) from error
-            await self._park(trio.lowlevel.wait_readable)
+            self._budget = EAGER_BUDGET
+            self._has_parked = True
+            await trio.lowlevel.wait_readable(self.socket)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`; returns when the kernel has taken it."""
@@ -90,16 +94,19 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
                     pass
                 except OSError as error:
                     raise self._translated(error) from error
-                await self._park(trio.lowlevel.wait_writable)
+                await self._wait_writable()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until the kernel has room for at least some bytes."""
         await self._begin()
-        await self._park(trio.lowlevel.wait_writable)
+        await self._wait_writable()
 
     async def send_eof(self) -> None:
         """Close the sending side; the peer reads `b""` after what was sent before."""
         await self._begin()
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
+        self._eof_sent = True
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError as error:
@@ -130,14 +137,19 @@ class EagerSocketStream(trio.abc.HalfCloseableStream):
             self._budget = EAGER_BUDGET
             await trio.lowlevel.checkpoint()
 
-    async def _park(self, wait: Callable[[socket.socket], Awaitable[object]]) -> None:
+    async def _wait_writable(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending")
         self._budget = EAGER_BUDGET
-        self._has_parked = True
-        await wait(self.socket)
+        self._has_parked = self._sending = True
+        try:
+            await trio.lowlevel.wait_writable(self.socket)
+        finally:
+            self._sending = False
 
     def _translated(self, error: OSError) -> Exception:
-        if not self._open or error.errno == errno.EBADF:
-            return trio.ClosedResourceError("this stream was closed")
+        if error.errno == errno.EBADF or (error.errno == errno.EPIPE and self._eof_sent):
+            return trio.ClosedResourceError("this side was closed")
         return trio.BrokenResourceError(f"socket connection broken: {error}")
 
 
