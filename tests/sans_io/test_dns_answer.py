@@ -129,6 +129,14 @@ def test_alias_chains(name: str, rtype: str, rcode: int, answers: list[str]) -> 
     assert reply.flags & dns.flags.AA
 
 
+def test_made_up_aliases_are_what_was_asked_for() -> None:
+    """A query for CNAME, or ANY, below a DNAME ends with the CNAME that it makes."""
+    server = serve("old DNAME new\n")
+    for rtype in "CNAME", "ANY":
+        reply = ask(server, "x.old.example.", rtype)
+        assert (reply.rcode(), len(reply.answer), len(reply.authority)) == (NOERROR, 2, 0)
+
+
 def test_long_chains_stop() -> None:
     """A chain of aliases is followed to its limit and no further."""
     server = serve("".join(f"n{i} CNAME n{i + 1}\n" for i in range(100)))
@@ -239,6 +247,17 @@ def test_an_inner_zone_hides_what_the_outer_says() -> None:
         assert kind(ask(server, "only.a.b.example.")) == "answer"
         assert kind(ask(server, "b.example.")) == "NODATA"
         assert ask(server, "x.b.example.").authority[0].name.to_text() == "example."
+
+
+def test_an_inner_zone_below_a_cut_of_the_outer() -> None:
+    """Where the outer zone has given names away it says nothing about them, DS included."""
+    outer = "$ORIGIN example.\n$TTL 300\n" + APEX + "b NS ns\n"
+    inner = "$ORIGIN a.x.b.example.\n$TTL 300\n" + APEX + "host A 192.0.2.1\n"
+    server = responder(load(outer, inner))
+    assert kind(ask(server, "x.b.example.")) == "referral"
+    assert kind(ask(server, "host.a.x.b.example.")) == "answer"
+    reply = ask(server, "a.x.b.example.", "DS")
+    assert reply.authority[0].name.to_text() == "a.x.b.example."
 
 
 LABELS = st.sampled_from(["a", "b", "c", "*"])

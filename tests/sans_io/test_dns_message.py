@@ -79,7 +79,7 @@ BAD_QUESTION = {
     "label type 0x80": packet(b"\x80a\0\0\1\0\1"),
     "pointer": packet(b"\xc0\x0c\0\1\0\1"),
     "pointer after label": packet(b"\1a\xc0\x0c\0\1\0\1"),
-    "256 bytes": packet(b"\1x" + LONGEST[:-63] + b"\x3d" + b"b" * 60 + b"\0\0\1\0\1" + b"x" * 99),
+    "256 bytes": packet(LONGEST[:192] + b"\x3e" + b"b" * 62 + b"\0\0\1\0\1"),
     "many labels": packet(b"\1a" * 128 + b"\0\0\1\0\1"),
 }
 BAD_ADDITIONAL = {

@@ -88,6 +88,20 @@ def test_other_classes_are_refused(name: str, qclass: int) -> None:
     assert rcode_of(reply) == Rcode.REFUSED
 
 
+def test_names_that_only_seem_to_end() -> None:
+    """A zero byte within a label, a label of 64 bytes, a name of 256: none is taken for a name."""
+    longest = (b"\x3f" + b"n" * 63) * 3 + b"\x3d" + b"n" * 61 + b"\0"
+    too_long = longest[:192] + b"\x3e" + b"n" * 62 + b"\0"
+    header = make_query("a.")[:12]
+    for body, rcode in [
+        (longest + b"\0\1\0\1", Rcode.NOERROR),
+        (too_long + b"\0\1\0\1", Rcode.FORMERR),
+        (b"\x40" + b"n" * 64 + b"\0\0\1\0\1", Rcode.FORMERR),
+        (b"\5a\0\0\1\0\1", Rcode.FORMERR),
+    ]:
+        assert rcode_of(responder(BUILTIN).respond_udp(header + body)) == rcode
+
+
 def test_unknown_names_are_refused_without_authority() -> None:
     """Without a zone or a default address: REFUSED, no AA, no SOA, no referral to the root."""
     for opt in b"", OPT:
@@ -236,8 +250,8 @@ def test_a_reply_too_large_for_tcp() -> None:
 def test_a_hit_is_the_same_reply_with_another_id() -> None:
     """The second time a packet comes its reply is looked up, and differs in its id only."""
     server = responder(BUILTIN)
-    for opt in b"", OPT:
-        packet = make_query("alpha.example.", opt=opt)
+    for name, opt in ("alpha.example.", b""), ("alpha.example.", OPT), ("www.example.", OPT):
+        packet = make_query(name, opt=opt)
         first = server.respond_udp(packet)
         second = server.respond_udp(b"zz" + packet[2:])
         third = server.respond_tcp(b"yy" + packet[2:])
@@ -245,8 +259,8 @@ def test_a_hit_is_the_same_reply_with_another_id() -> None:
         assert second == b"zz" + first[2:]
         assert third == b"yy" + first[2:]
     counters = server.statistics()
-    assert counters.queries == counters.replies[Rcode.NOERROR] == 6
-    assert (counters.cache_hits, counters.cached) == (4, 2)
+    assert counters.queries == counters.replies[Rcode.NOERROR] == 9
+    assert (counters.cache_hits, counters.cached) == (6, 3)
 
 
 def test_new_zones_answer_at_once() -> None:
@@ -268,10 +282,14 @@ def test_what_a_peer_makes_up_is_not_kept() -> None:
         server.respond_udp(make_query(b"\x08" + label + b"\4wild\7example\0"))
         server.respond_udp(make_query(b"\x08" + label + b"\3com\0"))
         server.respond_udp(make_query(b"\5alpha\7example\0", opt=COOKIE % i))
-    server.respond_udp(make_query("ALPHA.example."))
+    for name in "ALPHA.example.", "WWW.example.":
+        server.respond_udp(make_query(name))
+    server.respond_udp(make_query("www.example.", opt=COOKIE % 1))
+    for name in "alpha.example.", "www.example.":
+        server.respond_udp(make_query(name) + b"trailing")
     counters = server.statistics()
     assert counters.cached == counters.cache_hits == 0
-    assert counters.queries == 200_001
+    assert counters.queries == 200_005
     assert counters.replies[Rcode.NXDOMAIN] == 50_000
     assert len(server._zones.names) == len(BUILTIN.names)
 
@@ -310,7 +328,8 @@ def test_a_bug_costs_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_packet_is_counted_once() -> None:
     """The counters add up: each packet is one reply of one rcode, or dropped."""
-    server = responder(load_builtin_zones([]))
+    zone = "$ORIGIN example.\n$TTL 300\n" + APEX + "alpha A 192.0.2.1\ndangling CNAME no\n"
+    server = responder(load(zone))
     packets = {
         Rcode.NOERROR: make_query("alpha.example."),
         Rcode.NXDOMAIN: make_query("no.example."),
@@ -322,7 +341,9 @@ def test_every_packet_is_counted_once() -> None:
     for rcode, packet in packets.items():
         for _ in range(3):
             assert rcode_of(server.respond_udp(packet)) == rcode
+    for _ in range(2):
+        server.respond_udp(make_query("dangling.example."))
     server.respond_udp(b"")
     counters = server.statistics()
-    assert counters.replies == {r: 3 * (r in packets) for r in Rcode}
-    assert (counters.queries, counters.cache_hits, counters.dropped) == (19, 2, 1)
+    assert counters.replies == {r: 3 * (r in packets) + 2 * (r == Rcode.NXDOMAIN) for r in Rcode}
+    assert (counters.queries, counters.cache_hits, counters.dropped) == (21, 2, 1)

@@ -32,6 +32,7 @@ LABELS = st.sampled_from(
         b"other",
         b"\0",
         b"n" * 63,
+        b"n" * 64,
     ]
 )
 NAMES = st.builds(
@@ -42,6 +43,7 @@ NAMES = st.builds(
 OPTS = st.one_of(
     st.just(b""),
     st.just(OPT),
+    st.just(b"\1" + OPT[1:]),
     st.builds(
         lambda size, flags, options: (
             struct.pack("!BHHIH", 0, 41, size, flags, len(options)) + options

@@ -21,7 +21,9 @@ from trio_services.sans_io.dns_message import (
     TYPE_ANY,
     TYPE_CNAME,
     TYPE_DS,
+    Query,
     Rcode,
+    assemble,
 )
 from trio_services.sans_io.dns_tree import (
     Alias,
@@ -39,7 +41,7 @@ MAX_ALIASES = 16  # the chain a reply follows; BIND and NSD stop at about as man
 
 @dataclass(slots=True)
 class Answer:
-    """The reply to a question but for its header, question and OPT.
+    """What the reply to a question says.
 
     `counts` are the records of `body` by section: answers, authorities, additionals.
     `optional` are additional records to be left out if they do not fit.
@@ -50,6 +52,18 @@ class Answer:
     counts: tuple[int, int, int] = (0, 0, 0)
     body: bytes = b""
     optional: tuple[bytes, ...] = ()
+
+    def reply_to(self, query: Query, *, complete: bool = True) -> bytes:
+        """Return the whole reply, with the optional records or without."""
+        optional = self.optional if complete else ()
+        answers, authorities, additionals = self.counts
+        return assemble(
+            query,
+            self.rcode,
+            flags=self.flags,
+            counts=(answers, authorities, additionals + len(optional)),
+            records=self.body + b"".join(optional),
+        )
 
     def add_answers(self, count: int, records: bytes) -> None:
         """Append records to the answer section, while the others are empty."""

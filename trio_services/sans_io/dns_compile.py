@@ -130,7 +130,8 @@ def compile_zones(
         parent_ds |= zone.parent_ds
     for origin, rrset in parent_ds.items():
         names[origin].rrsets[_DS] = rrset
-    return Zones(names, unknown, parent_negatives)
+    longest_name = max(map(len, names), default=0)
+    return Zones(names, unknown, parent_negatives, longest_name)
 
 
 def _group(records: Iterable[Record]) -> Owners:

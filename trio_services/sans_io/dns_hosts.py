@@ -53,13 +53,13 @@ def _new_records(
     rtype, rdata, reverse = _address(address_text)
     if not names:
         raise ValueError(f"{address_text} has no name")
-    for position, name in enumerate(names):
+    for name in names:
         wire = host_name(name)
         owner = wire.lower()
         if (owner, rdata) not in seen:
             seen.add((owner, rdata))
             yield Record(owner, rtype, SYNTHETIC_TTL, rdata, path, number)
-        if position == 0 and (reverse, b"") not in seen:
+        if (reverse, b"") not in seen:
             seen.add((reverse, b""))
             yield Record(reverse, TYPE_PTR, SYNTHETIC_TTL, wire, path, number)
 

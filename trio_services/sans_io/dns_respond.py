@@ -247,30 +247,31 @@ class Responder:
         if refusal is not None:
             self._replies[refusal] += 1
             return assemble(query, refusal)
-        return self._answer(query, udp=udp)
+        return self._answer(packet, query, udp=udp)
 
-    def _answer(self, query: Query, *, udp: bool) -> bytes:
-        limit = query.udp_limit if udp else MAX_MESSAGE_BYTES
+    def _answer(self, packet: bytes, query: Query, *, udp: bool) -> bytes:
         result = answer(self._zones, query.name, query.qtype)
-        answers, authorities, additionals = result.counts
-        self._replies[result.rcode] += 1
-        for optional in (result.optional, ()) if result.optional else ((),):
-            reply = assemble(
-                query,
-                result.rcode,
-                flags=result.flags,
-                counts=(answers, authorities, additionals + len(optional)),
-                records=result.body + b"".join(optional),
-            )
-            if len(reply) <= limit:
-                return reply
-        if udp:
-            self._truncated += 1
-            return assemble(query, result.rcode, flags=result.flags | TC)
-        # Only an alias chain into an RRset of nearly 64 KiB gets here.
-        self._replies[result.rcode] -= 1
-        self._replies[Rcode.SERVFAIL] += 1
-        return assemble(query, Rcode.SERVFAIL)
+        rcode = result.rcode
+        limit = query.udp_limit if udp else MAX_MESSAGE_BYTES
+        reply = result.reply_to(query)
+        if len(reply) > limit and result.optional:
+            reply = result.reply_to(query, complete=False)
+        elif rcode == Rcode.NOERROR and len(reply) <= query.udp_limit:
+            self._remember_alias(packet, query, reply)
+        if len(reply) > limit:
+            if udp:
+                self._truncated += 1
+                reply = assemble(query, rcode, flags=result.flags | TC)
+            else:  # only an alias chain into an RRset of nearly 64 KiB gets here
+                rcode = Rcode.SERVFAIL
+                reply = assemble(query, rcode)
+        self._replies[rcode] += 1
+        return reply
+
+    def _remember_alias(self, packet: bytes, query: Query, reply: bytes) -> None:
+        plain_bytes = HEADER_BYTES + len(query.question) + (11 if query.edns else 0)
+        if query.name in self._names and len(packet) == plain_bytes:
+            self._remember(packet, reply)
 
 
 def _refusal(query: Query) -> Rcode | None:

