@@ -20,7 +20,8 @@ import time
 
 def run(port: int, clients: int, seconds: float, numbers: int) -> dict[str, float]:
     """Keep `clients` requests going for `seconds`; return the counts."""
-    values = [random.Random(1).randrange(1_000_000) for _ in range(numbers)]
+    chance = random.Random(1)
+    values = [chance.randrange(1_000_000) for _ in range(numbers)]
     payload = json.dumps(values).encode()
     request = struct.pack("!Q", len(payload)) + payload
     wanted = sorted(values)
