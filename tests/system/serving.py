@@ -73,6 +73,16 @@ class Server:
     def _address(self, service: str) -> Address:
         return Address(*json.loads(self.ready_file.read_text())[service][0])
 
+    def ports(self) -> dict[str, int]:
+        """Return the first port of each service that runs."""
+        ready = json.loads(self.ready_file.read_text())
+        return {service: ready[service][0][1] for service in ("dns", "sort") if service in ready}
+
+    async def news(self) -> None:
+        """Wait for a further line, or for the end."""
+        assert not self._silent, "it has ended"
+        await self._news.wait()
+
     async def said(self, pattern: str, times: int = 1) -> list[str]:
         """Wait until `times` lines match `pattern`, and return those that do.
 
@@ -113,13 +123,17 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    *options: str, program: Sequence[str] = PROGRAM, ready: bool = True
+    *options: str,
+    program: Sequence[str] = PROGRAM,
+    cwd: Path | None = None,
+    ready: bool = True,
 ) -> AsyncIterator[Server]:
     """Run `trio-services serve` on free ports, with one worker unless `options` say otherwise.
 
     Args:
         options: Further options.
         program: What to run with the arguments of `trio-services`.
+        cwd: Where it runs; by default in `Server.folder`.
         ready: Whether to wait until it is.
 
     On leaving, every process of the server is gone, or the test fails. Its log is added to any
@@ -134,7 +148,7 @@ async def serving(
             [*program, "serve", "--ready-file", f"{folder}/ready.json", *arguments],
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            cwd=folder,
+            cwd=cwd or folder,
             env=environment(TMPDIR=folder),
             process_group=0,
         )
