@@ -78,16 +78,22 @@ async def run_document(document: str) -> list[str]:
     with TemporaryDirectory() as folder:
         _link_project(Path(folder))
         for section in sections(blocks(document)):
-            options, documented = _server_options(section.serve)
-            async with serving(*options, cwd=Path(folder)) as server:
-                if section.serve:
-                    await _check_log(server, section.serve, _ports(server, documented))
-                    done.append(section.serve.text)
-                runner = _Runner(Path(folder), server, _ports(server, documented))
-                for step in section.steps:
-                    await runner.run(step)
-                    done.append(step.text)
+            done += await _run_section(section, Path(folder))
     return done
+
+
+async def _run_section(section: Section, folder: Path) -> list[str]:
+    if not section.serve and not section.steps:
+        return []
+    options, documented = _server_options(section.serve)
+    async with serving(*options, cwd=folder) as server:
+        ports = _ports(server, documented)
+        if section.serve:
+            await _check_log(server, section.serve, ports)
+        runner = _Runner(folder, server, ports)
+        for step in section.steps:
+            await runner.run(step)
+    return [step.text for step in (section.serve, *section.steps) if step]
 
 
 def _link_project(folder: Path) -> None:

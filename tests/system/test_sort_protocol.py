@@ -31,8 +31,16 @@ def original_client(server: tuple[str, int], numbers: list[int]) -> list[int]:
     return result
 
 
-@pytest.mark.parametrize("place", ["auto", "inline", "thread", "process"])
-@pytest.mark.parametrize("algorithm", ["auto", "timsort", "vector", "gnome"])
+@pytest.mark.parametrize(
+    ("algorithm", "place"),
+    [
+        ("auto", "auto"),
+        ("timsort", "inline"),
+        ("gnome", "thread"),
+        ("vector", "process"),
+        ("gnome", "process"),
+    ],
+)
 async def test_original_client(algorithm: str, place: str) -> None:
     """A client that was written against the original works unchanged, whatever sorts where."""
     lists = [[], [3, 1, 2], [5] * 100, list(range(1000, 0, -1)), [-(2**70), 2**70, 0]]
