@@ -14,6 +14,7 @@ is cancelled first, then connections that are idle, and at the grace deadline al
   closing it. `drain` cancels just those, now and from then on.
 """
 
+import math
 import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,10 @@ from trio_services.settings import ConnectionLimits
 
 Stream = trio.abc.HalfCloseableStream
 Handler = Callable[[Stream, "Connections"], Awaitable[None]]
+
+_AT_ONCE = -math.inf
+"""The deadline of idle connections when draining. Unlike `cancel()` it can be taken back, and is by
+a connection whose request was already there to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Connections:
         self._handler = handler
         self._refusal = refusal
         self._task_name = f"{service} connection"
-        self._errors = ErrorLog(self._task_name)
+        self._errors = ErrorLog(self._task_name, trio.current_time)
         self._open: Counter[str] = Counter()
         self._idle: set[trio.CancelScope] = set()
         self._draining = False
@@ -141,13 +146,13 @@ class Connections:
         """Close the connections that are idle, now and from now on; leave the busy ones alone."""
         self._draining = True
         for scope in self._idle:
-            scope.cancel()
+            scope.deadline = _AT_ONCE
 
     def mark_idle(self, scope: trio.CancelScope) -> None:
-        """Let `scope` be cancelled by draining."""
+        """Let `scope` be ended by draining."""
         self._idle.add(scope)
         if self._draining:
-            scope.cancel()
+            scope.deadline = _AT_ONCE
 
     def mark_busy(self, scope: trio.CancelScope) -> None:
         """Take `mark_idle` back."""

@@ -40,7 +40,7 @@ TRAILING_BYTES = 65536
 """Bytes after the list that are read while its job runs. The original ignored them; a client that
 sends more than this is no longer watched, and the kernel's buffers stop it."""
 
-_BYTES_UNREAD = {ErrorCode.TOO_LARGE, ErrorCode.BUSY}
+_BYTES_UNREAD = {ErrorCode.TOO_LARGE, ErrorCode.BUSY, ErrorCode.TIMEOUT}
 """Errors after which the client may still be sending."""
 
 logger = logging.getLogger("trio_services.sort")
@@ -139,8 +139,9 @@ async def handle_sort_stream(
         with connections.patience() as patience:
             await _serve_request(stream, patience, service, request)
         if patience.expired and not (request.step is Step.WAITING and connections.draining):
-            request.outcome = ErrorCode.TIMEOUT
+            request.outcome = "unread"
             if request.step in _TOO_SLOW:
+                request.outcome = ErrorCode.TIMEOUT
                 service.statistics.errors[ErrorCode.TIMEOUT] += 1
                 error = SortError(ErrorCode.TIMEOUT, _TOO_SLOW[request.step])
                 with trio.move_on_after(service.settings.write_deadline):
@@ -151,7 +152,7 @@ async def handle_sort_stream(
             request.payload.close()
         if service.log_requests:
             logger.info("%d bytes: %s", request.received, request.outcome)
-    if request.outcome in _BYTES_UNREAD:
+    if request.outcome in _BYTES_UNREAD and request.step is not Step.WAITING:
         await _linger(stream)
 
 
