@@ -15,15 +15,11 @@ cancels the siblings, kills the workers and leaves as an exception group, since 
 is a bug and must not be missed.
 """
 
-import json
 import logging
-import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from ipaddress import IPv4Address
-from pathlib import Path
 
 import trio
 
@@ -32,7 +28,6 @@ from trio_services.dns_server import (
     Respond,
     handle_dns_stream,
     log_requests,
-    prepare_udp,
     serve_dns_tcp,
     serve_dns_udp,
 )
@@ -41,17 +36,15 @@ from trio_services.logs import ErrorLog
 from trio_services.sans_io.dns_compile import ZoneError
 from trio_services.sans_io.dns_respond import Responder
 from trio_services.sans_io.dns_tree import Zones
-from trio_services.sans_io.dns_zone import load_builtin_zones, load_zones
 from trio_services.sans_io.sort_jobs import ErrorCode, SortError, error_reply
 from trio_services.settings import (
-    Address,
     ConnectionLimits,
     DnsSettings,
     ServeSettings,
-    SettingsError,
     SortSettings,
 )
 from trio_services.sort_server import SortService, handle_sort_stream, serve_sort
+from trio_services.startup import announced, zones_for
 from trio_services.workers import Workers, open_workers
 
 logger = logging.getLogger("trio_services")
@@ -77,7 +70,8 @@ async def serve(
 
     Cancellation: everything at once, without draining.
     """
-    responder = Responder(zones, on_error=ErrorLog("dns respond").report) if zones else None
+    errors = ErrorLog("dns respond", trio.current_time)
+    responder = Responder(zones, on_error=errors.report) if zones else None
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as everything:
             async with open_workers_for(settings.sort) as workers, trio.open_nursery() as in_flight:
@@ -127,7 +121,6 @@ async def start_dns(
         partial(handle_dns_stream, respond=respond_tcp, settings=dns),
     )
     for sock in sockets.udp:
-        prepare_udp(sock)
         await services.start(serve_dns_udp, sock, respond_udp, name="dns udp")
     for listener in sockets.dns:
         await services.start(serve_dns_tcp, listener, connections, name="dns tcp")
@@ -219,20 +212,6 @@ def drain(open_connections: list[Connections], in_flight: trio.Nursery, grace: f
         logger.info("%d connections in flight have %g s to finish", busy, grace)
 
 
-def zones_for(dns: DnsSettings) -> Zones:
-    """Load what `dns` answers from; blocks for as long as its files take to read.
-
-    Raises:
-        ZoneError: A file cannot be read or has a mistake.
-    """
-    if not dns.zones and not dns.hosts:
-        defaults = dns.default_addresses
-        return load_builtin_zones((IPv4Address("127.0.0.1"),) if defaults is None else defaults)
-    return load_zones(
-        [(zone.path, zone.origin) for zone in dns.zones], dns.hosts, dns.default_addresses or ()
-    )
-
-
 async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> None:
     """Load the zones of `dns` anew and serve them; with a mistake in them, keep the old ones."""
     if not dns or not responder:
@@ -244,36 +223,3 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
     else:
         responder.replace_zones(zones)
         logger.info("zones reloaded")
-
-
-@contextmanager
-def announced(path: str | None, sockets: Sockets) -> Iterator[None]:
-    """Tell that everything listens: in a file at `path` if one is wanted, and then in the log.
-
-    The file appears whole or not at all, and is removed when nothing is accepted any more.
-
-    Raises:
-        SettingsError: The file cannot be written.
-    """
-    addresses = sockets.addresses()
-    if path is not None:
-        _write_whole(path, json.dumps({"pid": os.getpid(), **addresses}) + "\n")
-    try:
-        for service, listening in addresses.items():
-            for host, port in listening:
-                logger.info("%s on %s", service, Address(host, port))
-        yield
-    finally:
-        if path is not None:
-            Path(path).unlink(missing_ok=True)
-
-
-def _write_whole(path: str, content: str) -> None:
-    """Write a file that appears whole or not at all; raises SettingsError if it cannot."""
-    unfinished = Path(f"{path}.{os.getpid()}")
-    try:
-        unfinished.write_text(content, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise SettingsError(f"cannot write the ready file {path}: {error.strerror}") from None

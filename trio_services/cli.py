@@ -6,8 +6,8 @@ What is slow to import (Trio, dnspython, Rich) is imported by the command that n
 
 import random
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,8 +45,8 @@ app = typer.Typer(
 )
 
 
-def main() -> None:
-    """Run the command line."""
+def main(app: typer.Typer = app) -> None:
+    """Run the command line `app`; a setting that cannot be used is one line and status 2."""
     try:
         app()
     except SettingsError as error:
@@ -80,130 +80,130 @@ def _common(
     """A static DNS server and a sort service as sibling tasks of one Trio nursery."""
 
 
-@app.command()
-def serve(
-    dns: Annotated[
-        list[str] | None,
-        typer.Option(metavar="HOST:PORT", help="DNS over UDP and TCP. [default: 127.0.0.1:4343]"),
-    ] = None,
-    sort: Annotated[
-        list[str] | None,
-        typer.Option(metavar="HOST:PORT", help="Sort service. [default: 127.0.0.1:2015]"),
-    ] = None,
-    no_dns: Annotated[bool, typer.Option("--no-dns", help="Run no DNS server.")] = False,
-    no_sort: Annotated[bool, typer.Option("--no-sort", help="Run no sort service.")] = False,
-    zone: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FILE[=ORIGIN]", help="Zone file. [default: the built-in example.]"),
-    ] = None,
-    hosts: Annotated[
-        list[str] | None, typer.Option(metavar="FILE", help="Hosts file: A, AAAA and PTR.")
-    ] = None,
-    default_address: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="IP|none",
-            help="The answer for names that no zone holds. "
-            "[default: none, or 127.0.0.1 with the built-in zone]",
-        ),
-    ] = None,
-    algorithm: Annotated[
-        Algorithm | None, typer.Option(help="How to sort. [default: auto]")
-    ] = None,
-    sort_in: Annotated[Place | None, typer.Option(help="Where to sort. [default: auto]")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads or processes that sort. [default: cores]")
-    ] = None,
-    allow_half_close: Annotated[
-        bool | None,
-        typer.Option("--allow-half-close", help="A client may close its sending side and wait."),
-    ] = None,
-    grace: Annotated[
-        float | None, typer.Option(min=0, help="Seconds to finish after a signal. [default: 10]")
-    ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="Copies of all this, on the same ports. [default: 1]")
-    ] = None,
-    config: Annotated[
-        str | None, typer.Option(metavar="FILE.toml", help="Settings; options go before them.")
-    ] = None,
-    ready_file: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Written when everything listens.")
-    ] = None,
-    log_level: Annotated[LogLevel | None, typer.Option(help="[default: info]")] = None,
-    log_requests: Annotated[
-        bool | None, typer.Option("--log-requests", help="Log a line for each request.")
-    ] = None,
-) -> None:
-    """Run the DNS server and the sort service until SIGTERM or SIGINT; SIGHUP reloads zones."""
-    settings = with_overrides(
-        read_settings(config) if config else ServeSettings(),
-        grace=grace,
-        processes=processes,
-        ready_file=ready_file,
-        log_level=log_level,
-        log_requests=log_requests,
-    )
-    dns_settings = with_overrides(
-        settings.dns or DnsSettings(),
-        addresses=tuple(map(Address.parse, dns)) if dns else None,
-        zones=tuple(map(ZoneFile.parse, zone)) if zone else None,
-        hosts=tuple(hosts) if hosts else None,
-        default_addresses=parse_default_addresses(default_address) if default_address else None,
-    )
-    sort_settings = with_overrides(
-        settings.sort or SortSettings(),
-        addresses=tuple(map(Address.parse, sort)) if sort else None,
-        algorithm=algorithm,
-        sort_in=sort_in,
-        workers=workers,
-        allow_half_close=allow_half_close,
-    )
-    run_dns = not no_dns and (settings.dns is not None or bool(dns))
-    run_sort = not no_sort and (settings.sort is not None or bool(sort))
-    if not run_dns and not run_sort:
-        _fail("there is nothing to serve")
-    _run_services(
-        replace(
+def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> None:
+    """Add the command `serve` to `app`: the same options for every variant of the services.
+
+    Args:
+        app: Where the command is added.
+        run: Serves by the settings that the options make; returns the exit status.
+    """
+
+    @app.command()
+    def serve(
+        dns: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="HOST:PORT", help="DNS over UDP and TCP. [default: 127.0.0.1:4343]"
+            ),
+        ] = None,
+        sort: Annotated[
+            list[str] | None,
+            typer.Option(metavar="HOST:PORT", help="Sort service. [default: 127.0.0.1:2015]"),
+        ] = None,
+        no_dns: Annotated[bool, typer.Option("--no-dns", help="Run no DNS server.")] = False,
+        no_sort: Annotated[bool, typer.Option("--no-sort", help="Run no sort service.")] = False,
+        zone: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="FILE[=ORIGIN]", help="Zone file. [default: the built-in example.]"
+            ),
+        ] = None,
+        hosts: Annotated[
+            list[str] | None, typer.Option(metavar="FILE", help="Hosts file: A, AAAA and PTR.")
+        ] = None,
+        default_address: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="IP|none",
+                help="The answer for names that no zone holds. "
+                "[default: none, or 127.0.0.1 with the built-in zone]",
+            ),
+        ] = None,
+        algorithm: Annotated[
+            Algorithm | None, typer.Option(help="How to sort. [default: auto]")
+        ] = None,
+        sort_in: Annotated[
+            Place | None, typer.Option(help="Where to sort. [default: auto]")
+        ] = None,
+        workers: Annotated[
+            int | None, typer.Option(min=1, help="Threads or processes that sort. [default: cores]")
+        ] = None,
+        allow_half_close: Annotated[
+            bool | None,
+            typer.Option(
+                "--allow-half-close", help="A client may close its sending side and wait."
+            ),
+        ] = None,
+        grace: Annotated[
+            float | None,
+            typer.Option(min=0, help="Seconds to finish after a signal. [default: 10]"),
+        ] = None,
+        processes: Annotated[
+            int | None,
+            typer.Option(min=1, help="Copies of all this, on the same ports. [default: 1]"),
+        ] = None,
+        config: Annotated[
+            str | None, typer.Option(metavar="FILE.toml", help="Settings; options go before them.")
+        ] = None,
+        ready_file: Annotated[
+            str | None, typer.Option(metavar="PATH", help="Written when everything listens.")
+        ] = None,
+        log_level: Annotated[LogLevel | None, typer.Option(help="[default: info]")] = None,
+        log_requests: Annotated[
+            bool | None, typer.Option("--log-requests", help="Log a line for each request.")
+        ] = None,
+    ) -> None:
+        """Run the DNS server and the sort service until SIGTERM or SIGINT; SIGHUP reloads zones."""
+        settings = with_overrides(
+            read_settings(config) if config else ServeSettings(),
+            grace=grace,
+            processes=processes,
+            ready_file=ready_file,
+            log_level=log_level,
+            log_requests=log_requests,
+        )
+        dns_settings = with_overrides(
+            settings.dns or DnsSettings(),
+            addresses=tuple(map(Address.parse, dns)) if dns else None,
+            zones=tuple(map(ZoneFile.parse, zone)) if zone else None,
+            hosts=tuple(hosts) if hosts else None,
+            default_addresses=parse_default_addresses(default_address) if default_address else None,
+        )
+        sort_settings = with_overrides(
+            settings.sort or SortSettings(),
+            addresses=tuple(map(Address.parse, sort)) if sort else None,
+            algorithm=algorithm,
+            sort_in=sort_in,
+            workers=workers,
+            allow_half_close=allow_half_close,
+        )
+        run_dns = not no_dns and (settings.dns is not None or bool(dns))
+        run_sort = not no_sort and (settings.sort is not None or bool(sort))
+        if not run_dns and not run_sort:
+            _fail("there is nothing to serve")
+        settings = replace(
             settings,
             dns=dns_settings if run_dns else None,
             sort=sort_settings if run_sort else None,
         )
-    )
+        raise typer.Exit(run(settings))
 
 
-def _run_services(settings: ServeSettings) -> None:
-    """Bind, load and run; exit with the status that tells how it went."""
-    from trio_services.app import serve, zones_for
-    from trio_services.listeners import BindError, bind_copies, raise_open_file_limit
-    from trio_services.logs import configure_logging, run_reporting
-    from trio_services.sans_io.dns_compile import ZoneError
-    from trio_services.supervisor import supervise
-
-    configure_logging(settings.log_level)
-    raise_open_file_limit()
-    with ExitStack() as closing:
-        try:
-            zones = zones_for(settings.dns) if settings.dns else None
-            socket_sets = [closing.enter_context(each) for each in bind_copies(settings)]
-        except (ZoneError, BindError) as error:
-            _fail(error)
-        if settings.processes == 1:
-            status = run_reporting(serve, settings, socket_sets[0], zones)
-        else:
-            status = run_reporting(supervise, settings, socket_sets)
-    raise typer.Exit(status)
-
-
-def _run(main: Callable[..., Awaitable[T]], *args: object) -> T:
-    """Run `main` on Trio. Ctrl-C, which a nursery hands on in a group, ends with status 130."""
+def _serve_on_trio(settings: ServeSettings) -> int:
     import trio
 
-    try:
-        return trio.run(main, *args)
-    except* KeyboardInterrupt:
-        pass
-    raise typer.Exit(130)
+    from trio_services.app import serve
+    from trio_services.logs import run_reporting
+    from trio_services.startup import prepared
+    from trio_services.supervisor import supervise
+
+    with prepared(settings) as (socket_sets, zones):
+        if settings.processes == 1:
+            return run_reporting(trio.run, serve, settings, socket_sets[0], zones)
+        return run_reporting(trio.run, supervise, settings, socket_sets)
+
+
+add_serve_command(app, _serve_on_trio)
 
 
 @app.command()

@@ -16,11 +16,9 @@ a reply, and the bytes of one read.
 """
 
 import errno
-import ipaddress
 import logging
 import socket
 import struct
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +26,7 @@ import trio
 
 from trio_services.connections import Connections, Stream
 from trio_services.eager_io import accept_batches
+from trio_services.listeners import IP_PKTINFO, is_wildcard
 from trio_services.sans_io.dns_describe import describe
 from trio_services.sans_io.length_prefix import DnsFrames, dns_frame
 from trio_services.settings import DnsSettings
@@ -49,14 +48,6 @@ TCP_WRITE_BYTES = 65536
 """Replies to one read that are held together before they are written: a client that asks a hundred
 times for the largest record set there is and does not read must not cost 6 MiB."""
 
-RECEIVE_BUFFER = 4 * 1024 * 1024
-"""Asked of the kernel for UDP, which grants up to net.core.rmem_max: what arrives while a sibling
-has the loop waits there instead of being lost."""
-
-# Names that the socket module lacks on some versions; the values are Linux's.
-_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
-_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
-
 logger = logging.getLogger("trio_services.dns")
 
 
@@ -69,33 +60,6 @@ class UdpStatistics:
     """Replies that the kernel refused: a full buffer, an unreachable or impossible peer."""
 
 
-def prepare_udp(sock: socket.socket) -> None:
-    """Set the options that a DNS server wants on a bound UDP socket.
-
-    The path MTU that routers report is not believed, so that nobody can make us fragment replies
-    by forging it (RFC 9715 section 3.1); and an all-addresses socket learns where queries went.
-    """
-    sock.setblocking(False)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    v6 = sock.family == socket.AF_INET6
-    if sys.platform == "linux":
-        level, option = (
-            (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
-            if v6
-            else (socket.IPPROTO_IP, _IP_MTU_DISCOVER)
-        )
-        sock.setsockopt(level, option, _PMTUDISC_OMIT)
-    if _is_wildcard(sock):
-        if v6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif sys.platform == "linux":
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-
-
-def _is_wildcard(sock: socket.socket) -> bool:
-    return ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_unspecified
-
-
 async def serve_dns_udp(
     sock: socket.socket,
     respond: Respond,
@@ -106,7 +70,7 @@ async def serve_dns_udp(
     """Answer the queries that arrive on `sock`, for ever.
 
     Args:
-        sock: A bound UDP socket that `prepare_udp` has seen. It is not closed here.
+        sock: A UDP socket that `listeners` has bound. It is not closed here.
         respond: Takes a packet, returns the reply or None for silence; must not raise or block.
         statistics: Where to count.
 
@@ -115,7 +79,7 @@ async def serve_dns_udp(
 
     Cancellation: between batches; each datagram that was received has been answered by then.
     """
-    receive_and_send = _drain_pktinfo if _is_wildcard(sock) else _drain
+    receive_and_send = _drain_pktinfo if is_wildcard(sock) else _drain
     counts = statistics if statistics is not None else UdpStatistics()
     task_status.started()
     while True:
@@ -169,7 +133,7 @@ def _source(ancillary: list[tuple[int, int, bytes]]) -> list[tuple[int, int, byt
     interface is left to routing except for link-local addresses, which mean nothing without it.
     """
     for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             return [(level, kind, struct.pack("=I4s4s", 0, data[8:12], bytes(4)))]
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
             if data[:2] != b"\xfe\x80":

@@ -8,6 +8,7 @@ crashes leaves its sockets, and what is queued in them, to the next.
 
 import contextlib
 import errno
+import ipaddress
 import os
 import resource
 import socket
@@ -22,6 +23,15 @@ BACKLOG = 65535
 
 PORT_ATTEMPTS = 20
 """Ports to try for one that is free for both UDP and TCP; the first is nearly always."""
+
+
+RECEIVE_BUFFER = 4 * 1024 * 1024
+"""Asked of the kernel for UDP, which grants up to net.core.rmem_max: what arrives while a sibling
+has the loop waits there instead of being lost."""
+
+# Names that the socket module lacks on some versions; the values are Linux's.
+IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
 
 
 class BindError(Exception):
@@ -148,6 +158,8 @@ def _bind_one(address: Address, kind: socket.SocketKind, shared: bool) -> socket
         sock.bind(sockaddr)
         if kind == socket.SOCK_STREAM:
             sock.listen(BACKLOG)
+        else:
+            _prepare_udp(sock)
     except OSError as error:
         sock.close()
         name = "UDP" if kind == socket.SOCK_DGRAM else "TCP"
@@ -161,6 +173,33 @@ def _reason(error: Exception) -> str:
             return "address already in use"
         return error.strerror or str(error)
     return str(error)
+
+
+def _prepare_udp(sock: socket.socket) -> None:
+    """Set the options that a DNS server wants on a bound UDP socket.
+
+    The path MTU that routers report is not believed, so that nobody can make us fragment replies
+    by forging it (RFC 9715 section 3.1); and an all-addresses socket learns where queries went.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    v6 = sock.family == socket.AF_INET6
+    if sys.platform == "linux":
+        level, option = (
+            (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)
+            if v6
+            else (socket.IPPROTO_IP, _IP_MTU_DISCOVER)
+        )
+        sock.setsockopt(level, option, _PMTUDISC_OMIT)
+    if is_wildcard(sock):
+        if v6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        elif sys.platform == "linux":
+            sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def is_wildcard(sock: socket.socket) -> bool:
+    """Tell whether `sock` is bound to all addresses of its family."""
+    return ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_unspecified
 
 
 def raise_open_file_limit() -> int:

@@ -2,15 +2,14 @@
 
 An error that a peer can cause is an error that a peer can cause a million times. The first of
 each interval is logged with its traceback, which is what is needed to mend it; the others are
-counted and mentioned by the next report.
+counted and mentioned by the next report. Nothing here imports Trio, so that every variant of the
+services shares it.
 """
 
 import logging
 import math
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-
-import trio
+from collections.abc import Callable, Iterator
 
 from trio_services.settings import LogLevel, SettingsError
 
@@ -30,21 +29,24 @@ def configure_logging(level: LogLevel) -> None:
 
 
 class ErrorLog:
-    """Reports unexpected exceptions of one origin, at most one in `REPORT_INTERVAL` seconds."""
+    """Reports unexpected exceptions of one origin, at most one in `REPORT_INTERVAL` seconds.
 
-    def __init__(self, origin: str) -> None:
+    Args:
+        origin: Where the errors come from, for the log.
+        clock: Tells the time in seconds, as `trio.current_time` does.
+    """
+
+    def __init__(self, origin: str, clock: Callable[[], float]) -> None:
         self._origin = origin
+        self._clock = clock
         self._next_report = -math.inf
         self._suppressed = 0
         self.count = 0
 
     def report(self, error: BaseException) -> None:
-        """Count `error` and log it with its traceback unless one was logged just before.
-
-        Call it from within `trio.run`: the interval is measured on Trio's clock.
-        """
+        """Count `error` and log it with its traceback unless one was logged just before."""
         self.count += 1
-        now = trio.current_time()
+        now = self._clock()
         if now < self._next_report:
             self._suppressed += 1
             return
@@ -54,16 +56,16 @@ class ErrorLog:
         self._suppressed = 0
 
 
-def run_reporting(main: Callable[..., Awaitable[object]], *args: object) -> int:
-    """Run `main` on Trio; return the exit status, after a readable report if it failed.
+def run_reporting(run: Callable[..., object], *args: object) -> int:
+    """Call `run(*args)`, say `trio.run` and a main function; report readably what went wrong.
 
     Returns:
-        0 if `main` returned; 2 if it raised a `SettingsError`, which is then the whole report; 1 if
-        anything else went wrong.
+        An exit status: 0 if it returned; 2 if it raised a `SettingsError`, which is then the whole
+        report; 1 if anything else went wrong.
     """
     status = 0
     try:
-        trio.run(main, *args)
+        run(*args)
     except* SettingsError as wrong:
         for error in _leaves(wrong):
             print(f"trio-services: {error}", file=sys.stderr)  # noqa: T201

@@ -144,15 +144,15 @@ class SortSettings:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     max_payload: int = 64 * MIB
-    """About five million integers. The vector path needs six times the payload while it works; the
-    worst that bytes can be made to cost (empty lists in a list) is 32 times, 2 GiB in one worker."""
+    """About five million integers. The vector path needs six times the payload while it works;
+    the worst that bytes can be made to cost (empty lists in a list) is 32 times, 2 GiB a worker."""
     idle_deadline: float = 10.0
     """From accepting a connection to its first byte. A client connects because it has a list."""
     read_deadline: float = 60.0
     """From the first byte to the last: 64 MiB at 1 MiB/s."""
     job_deadline: float = 30.0
-    """A vector sort of 64 MiB takes 0.2 s, the worst list that was found 6 s; gnome burns a core for
-    as long as it may. It runs twice: while waiting for a worker, and from then on."""
+    """A vector sort of 64 MiB takes 0.2 s, the worst list that was found 6 s; gnome burns a core
+    for as long as it may. It runs twice: while waiting for a worker, and from then on."""
     write_deadline: float = 60.0
     """For the whole reply, as for reading."""
     connections: int = 10_000

@@ -28,10 +28,11 @@ from functools import partial
 
 import trio
 
-from trio_services.app import announced, obey_signals, serve, zones_for
+from trio_services.app import obey_signals, serve
 from trio_services.listeners import Sockets, inherited
 from trio_services.logs import configure_logging, run_reporting
 from trio_services.settings import ServeSettings
+from trio_services.startup import announced, zones_for
 
 MIN_BACKOFF = 0.1
 """Seconds before a copy that crashed is started again: hardly noticed when it happens once."""
@@ -222,7 +223,7 @@ def run_copy() -> None:
     settings, numbers = pickle.load(sys.stdin.buffer)
     configure_logging(settings.log_level)
     with inherited(numbers) as sockets:
-        sys.exit(run_reporting(_serve_with_parent, settings, sockets))
+        sys.exit(run_reporting(trio.run, _serve_with_parent, settings, sockets))
 
 
 if __name__ == "__main__":
