@@ -6,7 +6,7 @@ What is slow to import (Trio, dnspython, Rich) is imported by the command that n
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -92,9 +92,7 @@ def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> 
     def serve(
         dns: Annotated[
             list[str] | None,
-            typer.Option(
-                metavar="HOST:PORT", help="DNS over UDP and TCP. [default: 127.0.0.1:4343]"
-            ),
+            typer.Option(metavar="HOST:PORT", help="DNS, UDP and TCP. [default: 127.0.0.1:4343]"),
         ] = None,
         sort: Annotated[
             list[str] | None,
@@ -104,9 +102,7 @@ def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> 
         no_sort: Annotated[bool, typer.Option("--no-sort", help="Run no sort service.")] = False,
         zone: Annotated[
             list[str] | None,
-            typer.Option(
-                metavar="FILE[=ORIGIN]", help="Zone file. [default: the built-in example.]"
-            ),
+            typer.Option(metavar="FILE[=ORIGIN]", help="Zone file. [default: a built-in one]"),
         ] = None,
         hosts: Annotated[
             list[str] | None, typer.Option(metavar="FILE", help="Hosts file: A, AAAA and PTR.")
@@ -122,25 +118,21 @@ def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> 
         algorithm: Annotated[
             Algorithm | None, typer.Option(help="How to sort. [default: auto]")
         ] = None,
-        sort_in: Annotated[
-            Place | None, typer.Option(help="Where to sort. [default: auto]")
-        ] = None,
+        sort_in: Annotated[Place | None, typer.Option(help="Where to. [default: auto]")] = None,
         workers: Annotated[
             int | None, typer.Option(min=1, help="Threads or processes that sort. [default: cores]")
         ] = None,
         allow_half_close: Annotated[
             bool | None,
-            typer.Option(
-                "--allow-half-close", help="A client may close its sending side and wait."
-            ),
+            typer.Option("--allow-half-close", help="Clients may close their sending side."),
         ] = None,
         grace: Annotated[
             float | None,
-            typer.Option(min=0, help="Seconds to finish after a signal. [default: 10]"),
+            typer.Option(min=0, help="Seconds to finish in. [default: 10]"),
         ] = None,
         processes: Annotated[
             int | None,
-            typer.Option(min=1, help="Copies of all this, on the same ports. [default: 1]"),
+            typer.Option(min=1, help="Copies, on the same ports. [default: 1]"),
         ] = None,
         config: Annotated[
             str | None, typer.Option(metavar="FILE.toml", help="Settings; options go before them.")
@@ -204,6 +196,17 @@ def _serve_on_trio(settings: ServeSettings) -> int:
 
 
 add_serve_command(app, _serve_on_trio)
+
+
+def _run(main: Callable[..., Awaitable[T]], *args: object) -> T:
+    """Run `main` on Trio. Ctrl-C, which a nursery hands on in a group, ends with status 130."""
+    import trio
+
+    try:
+        return trio.run(main, *args)
+    except* KeyboardInterrupt:
+        pass
+    raise typer.Exit(130)
 
 
 @app.command()

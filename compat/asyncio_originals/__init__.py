@@ -1,0 +1,1 @@
+"""The three asyncio programs of the book as they were designed: exhibits, not hardened."""

@@ -1,0 +1,1 @@
+"""Runs every variant of the services side by side."""
