@@ -106,8 +106,8 @@ def original(service: str, *options: str, cores: str = SERVER_CORE) -> Iterator[
 def warm_up_pool(port: int) -> None:
     """Have an original fork its workers now, by clients that do not wait for the end of the stream.
 
-    A worker is forked while its first client is connected and keeps a copy of the connection, so that
-    client would wait for ever.
+    A worker is forked while its first client is connected and keeps a copy of the connection, so
+    that client would wait for ever.
     """
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
     for client in clients:
