@@ -289,11 +289,8 @@ def _progress_bar(size: int) -> Iterator[Callable[[str, int, int], None]]:
 
         def show(phase: str, done: int, total: int) -> None:
             waiting = phase == "sending" and done == total
-            bars.update(
-                task,
-                description="sorting" if waiting else phase,
-                completed=done,
-                total=None if waiting else total,
-            )
+            description = "sorting" if waiting else phase
+            # Rich stops the clock of a task that is complete.
+            bars.update(task, description=description, completed=done - waiting, total=total)
 
         yield show
