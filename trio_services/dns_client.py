@@ -139,7 +139,7 @@ async def query(
         raise QueryError(
             f"malformed reply from {server}: {str(error) or type(error).__name__}"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, trio.BrokenResourceError) as error:
         raise QueryError(f"no reply from {server}: {error}") from None
     return Reply(message, _verdict(message), tcp)
 

@@ -85,9 +85,12 @@ def _checked(reply: bytes) -> bytes:
         raise SortFailedError("the server hung up without a reply")
     try:
         error = json.loads(text)["error"]
-        raise SortFailedError(f"{error['code']}: {error['message']}")
-    except (ValueError, TypeError, LookupError):
+        told = f"{error['code']}: {error['message']}"
+    except (ValueError, TypeError, LookupError, RecursionError):
         raise SortFailedError("the server's reply is neither a list nor an error") from None
+    # The text is the server's: it must not move the cursor of our terminal.
+    printable = "".join(each if each.isprintable() else " " for each in told)
+    raise SortFailedError(" ".join(printable.split()))
 
 
 def from_lines(text: bytes) -> bytes:
