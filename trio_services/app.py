@@ -217,7 +217,8 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
     if not dns or not responder:
         return
     try:
-        zones = await trio.to_thread.run_sync(zones_for, dns)
+        # A file system that hangs must not keep us from ending; reading can be given up.
+        zones = await trio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
     except ZoneError as error:
         logger.error("zones not reloaded, the old ones are served on: %s", error)
     else:
