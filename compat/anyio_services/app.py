@@ -1,0 +1,229 @@
+"""THE nursery: the services as sibling tasks, signals, and shutdown as the order of nesting.
+
+    signals                      reload, drain, cancel
+    workers                      processes that sort; the last to go
+    └── in flight                TCP connections; after a signal they have the grace period
+        └── services             dns udp, dns tcp, sort: what accepts; the first to go
+
+A signal cancels `services`: nothing is accepted any more. Leaving their nursery drains: idle
+connections are closed, and the nursery around them gets the grace deadline. When the last
+connection is done, or the deadline has passed, the workers are killed and the program ends. There
+are no stop flags, since there is nothing that anybody has to remember to check.
+
+An exception in a connection never arrives here (see `connections`). One in a service does: it
+cancels the siblings, kills the workers and leaves as an exception group, since a service that fails
+is a bug and must not be missed.
+"""
+
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from anyio_services.connections import Connections
+from anyio_services.dns_server import (
+    Respond,
+    handle_dns_stream,
+    log_requests,
+    serve_dns_tcp,
+    serve_dns_udp,
+)
+from anyio_services.sort_server import SortService, handle_sort_stream, serve_sort
+from anyio_services.workers import Workers, open_workers
+from trio_services.listeners import Sockets
+from trio_services.logs import ErrorLog
+from trio_services.sans_io.dns_compile import ZoneError
+from trio_services.sans_io.dns_respond import Responder
+from trio_services.sans_io.dns_tree import Zones
+from trio_services.sans_io.sort_jobs import ErrorCode, SortError, error_reply
+from trio_services.settings import (
+    ConnectionLimits,
+    DnsSettings,
+    ServeSettings,
+    SortSettings,
+)
+from trio_services.startup import announced, zones_for
+
+logger = logging.getLogger("anyio_services")
+
+
+async def serve(
+    settings: ServeSettings,
+    sockets: Sockets,
+    zones: Zones | None,
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run every service until SIGTERM or SIGINT, then drain.
+
+    Args:
+        settings: What to serve; a service that is None is not run.
+        sockets: Bound and listening, for just these services. They are closed when nothing is to
+            be accepted any more: else the kernel would go on accepting, and nobody would answer.
+        zones: What the DNS server answers from; SIGHUP loads them anew. None without DNS.
+
+    Error handling: raises an exception group when a service fails, after its siblings have been
+    cancelled and the workers are gone.
+
+    Cancellation: everything at once, without draining.
+    """
+    errors = ErrorLog("dns respond", anyio.current_time)
+    responder = Responder(zones, on_error=errors.report) if zones else None
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with anyio.create_task_group() as everything:
+            async with (
+                open_workers_for(settings.sort) as workers,
+                anyio.create_task_group() as in_flight,
+            ):
+                open_connections = []
+                async with anyio.create_task_group() as services:
+                    if settings.dns and responder:
+                        open_connections.append(
+                            await start_dns(services, in_flight, settings, sockets, responder)
+                        )
+                    if settings.sort and workers:
+                        open_connections.append(
+                            await start_sort(services, in_flight, settings, sockets, workers)
+                        )
+                    obey = partial(
+                        obey_signals,
+                        reload=partial(reload_zones, settings.dns, responder),
+                        cancel=everything.cancel_scope.cancel,
+                    )
+                    everything.start_soon(obey, signals, services.cancel_scope, name="signals")
+                    task_status.started()
+                    with announced(settings.ready_file, sockets):
+                        await anyio.sleep_forever()
+                sockets.close()
+                drain(open_connections, in_flight, settings.grace)
+            everything.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+async def start_dns(
+    services: TaskGroup,
+    in_flight: TaskGroup,
+    settings: ServeSettings,
+    sockets: Sockets,
+    responder: Responder,
+) -> Connections:
+    """Start the DNS tasks in `services`, one for each socket; connections run in `in_flight`."""
+    dns = settings.dns or DnsSettings()
+    respond_udp: Respond = responder.respond_udp
+    respond_tcp: Respond = responder.respond_tcp
+    if settings.log_requests:
+        respond_udp = log_requests(respond_udp, "udp")
+        respond_tcp = log_requests(respond_tcp, "tcp")
+    connections = Connections(
+        "dns tcp",
+        in_flight,
+        ConnectionLimits(total=dns.tcp_connections, per_address=dns.tcp_connections_per_address),
+        partial(handle_dns_stream, respond=respond_tcp, settings=dns),
+    )
+    for sock in sockets.udp:
+        await services.start(serve_dns_udp, sock, respond_udp, name="dns udp")
+    for listener in sockets.dns:
+        await services.start(serve_dns_tcp, listener, connections, name="dns tcp")
+    return connections
+
+
+async def start_sort(
+    services: TaskGroup,
+    in_flight: TaskGroup,
+    settings: ServeSettings,
+    sockets: Sockets,
+    workers: Workers,
+) -> Connections:
+    """Start the sort tasks in `services`, one for each socket; connections run in `in_flight`."""
+    sort = settings.sort or SortSettings()
+    service = SortService(settings=sort, workers=workers, log_requests=settings.log_requests)
+    connections = Connections(
+        "sort",
+        in_flight,
+        ConnectionLimits(total=sort.connections, per_address=sort.connections_per_address),
+        partial(handle_sort_stream, service=service),
+        refusal=error_reply(SortError(ErrorCode.BUSY, "too many connections, try again later")),
+    )
+    for listener in sockets.sort:
+        await services.start(serve_sort, listener, connections, name="sort")
+    return connections
+
+
+@asynccontextmanager
+async def open_workers_for(sort: SortSettings | None) -> AsyncIterator[Workers | None]:
+    """Open the workers that `sort` asks for, warm; None when nothing is to be sorted."""
+    if sort is None:
+        yield None
+        return
+    async with open_workers(
+        place=sort.sort_in,
+        algorithm=sort.algorithm,
+        workers=sort.workers,
+        job_deadline=sort.job_deadline,
+        max_waiting=sort.max_waiting,
+    ) as workers:
+        yield workers
+
+
+async def obey_signals(
+    signals: AsyncIterator[int],
+    services: anyio.CancelScope,
+    *,
+    reload: Callable[[], Awaitable[None]],
+    cancel: Callable[[], object],
+) -> None:
+    """Do what each signal says.
+
+    Args:
+        signals: SIGHUP reloads; the first other signal ends `services`, which drain; the next
+            cancels.
+        services: The scope around whatever accepts.
+        reload: Called for each SIGHUP, one call at a time.
+        cancel: Ends at once what is still in flight.
+    """
+    turn = anyio.Lock()
+
+    async def reload_in_turn() -> None:
+        # Held while files are read, on purpose: what was asked for last must be what is served.
+        async with turn:
+            await reload()
+
+    async with anyio.create_task_group() as reloads:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                reloads.start_soon(reload_in_turn)
+                continue
+            name = signal.Signals(number).name
+            if services.cancel_called:
+                logger.warning("%s again: cancelling what is in flight", name)
+                cancel()
+            else:
+                logger.info("%s: no longer accepting", name)
+                services.cancel(reason=name)
+
+
+def drain(open_connections: list[Connections], in_flight: TaskGroup, grace: float) -> None:
+    """Close idle connections, and give those that are busy `grace` seconds from now."""
+    in_flight.cancel_scope.deadline = anyio.current_time() + grace
+    for connections in open_connections:
+        connections.drain()
+    statistics = [each.statistics() for each in open_connections]
+    if busy := sum(each.open - each.idle for each in statistics):
+        logger.info("%d connections in flight have %g s to finish", busy, grace)
+
+
+async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> None:
+    """Load the zones of `dns` anew and serve them; with a mistake in them, keep the old ones."""
+    if not dns or not responder:
+        return
+    try:
+        zones = await anyio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
+    except ZoneError as error:
+        logger.error("zones not reloaded, the old ones are served on: %s", error)
+    else:
+        responder.replace_zones(zones)
+        logger.info("zones reloaded")
