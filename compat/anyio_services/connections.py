@@ -136,18 +136,19 @@ class Connections:
                     pass  # The client has left: that does not matter to a refusal.
 
     async def _serve(self, stream: SocketStream, address: str) -> None:
-        try:
-            async with stream:
+        async with stream:
+            try:
                 await self._handler(stream, self)
-        except (anyio.BrokenResourceError, ConnectionError):
-            self._lost += 1
-        except Exception as error:  # noqa: BLE001 - the barrier that keeps siblings alive
-            self._errors.report(error)
-        finally:
-            self._total -= 1
-            self._open[address] -= 1
-            if not self._open[address]:
-                del self._open[address]
+            except (anyio.BrokenResourceError, ConnectionError):
+                self._lost += 1
+            except Exception as error:  # noqa: BLE001 - the barrier that keeps siblings alive
+                self._errors.report(error)
+            finally:
+                # Before closing, which is a checkpoint: who sees the end may come again at once.
+                self._total -= 1
+                self._open[address] -= 1
+                if not self._open[address]:
+                    del self._open[address]
 
     def patience(self) -> "Patience":
         """Return the cancel scope for one connection, to be used in a `with` block."""
