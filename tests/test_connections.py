@@ -108,6 +108,7 @@ async def test_a_refusal_arrives_although_bytes_are_unread() -> None:
                 await client.send_all(b"request")
                 connections.admit(*listener.accept())
                 assert await read_all(client) == REFUSAL
+                assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0  # no reset
 
 
 async def test_a_crash_is_contained(

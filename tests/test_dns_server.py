@@ -108,11 +108,12 @@ async def test_tcp_half_close() -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"garbage"])
-async def test_tcp_garbage_closes(garbage: bytes) -> None:
+async def test_tcp_garbage_closes(garbage: bytes, autojump_clock: trio.testing.MockClock) -> None:
     """A message that is no query ends the connection, after the replies to those before it."""
     async with connected() as (client, _, _):
         await client.send_all(frames(b"one", garbage, b"two"))
         assert await read_all(client) == frames(b"ONE")
+        assert trio.current_time() == 0
 
 
 @given(st.lists(st.binary(max_size=30), max_size=6))
@@ -166,8 +167,10 @@ async def test_tcp_a_message_that_begins_behind_another_has_its_own_deadline(
         await client.send_all(b"\3one\0")
         assert await client.receive_some() == frames(b"ONE")
         await trio.sleep(4)
-        await client.send_all(b"\3two")
+        await client.send_all(b"\3two\0")
         assert await client.receive_some() == frames(b"TWO")
+        assert await client.receive_some() == b""
+        assert trio.current_time() == 4 + 4 + 5
 
 
 async def test_tcp_write_deadline(autojump_clock: trio.testing.MockClock) -> None:

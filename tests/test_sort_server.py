@@ -24,6 +24,7 @@ from tests.sort_sessions import (
     service_with,
 )
 from tests.streams import OneByteAtATime, read_all
+from trio_services.eager_io import RECEIVE_BYTES
 from trio_services.sans_io.length_prefix import sort_prefix
 from trio_services.sans_io.payload import Payload
 from trio_services.sans_io.sort_jobs import ErrorCode, SortError
@@ -174,11 +175,11 @@ async def test_a_reset_is_gone_even_with_half_close() -> None:
     assert service.statistics.gone == 1
 
 
-@pytest.mark.parametrize("trailing", [1, TRAILING_BYTES - 1, 2 * TRAILING_BYTES])
+@pytest.mark.parametrize("trailing", [1, TRAILING_BYTES - 1])
 async def test_trailing_data_while_sorting(
     trailing: int, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """What a client sends beyond its list does not end its job, and is not collected."""
+    """What a client sends beyond its list does not end its job."""
     workers = FakeWorkers(inline=False)
     workers.add_lane(SlowLane(3))
     async with connected(service_with(workers)) as (client, _):
@@ -186,6 +187,16 @@ async def test_trailing_data_while_sorting(
         await trio.sleep(1)
         await client.send_all(b"x" * trailing)
         assert await read_all(client) == SORTED
+
+
+async def test_a_client_that_never_stops_is_no_longer_watched(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Beyond some trailing data nothing is read any more, so that the end is not seen either."""
+    workers = FakeWorkers(inline=False)
+    workers.add_lane(SlowLane(3))
+    request = framed(LIST) + b"x" * RECEIVE_BYTES + b"x" * TRAILING_BYTES
+    assert await ask(service_with(workers), request, eof=True) == SORTED
 
 
 async def test_many_clients_over_tcp() -> None:
