@@ -52,6 +52,8 @@ def main(app: typer.Typer = app) -> None:
     except SettingsError as error:
         _print_error(error)
         sys.exit(2)
+    except KeyboardInterrupt:  # before Trio runs; later it is a signal like others
+        sys.exit(130)
 
 
 def _print_error(error: object) -> None:

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
@@ -32,15 +33,28 @@ def prepared(settings: ServeSettings) -> Iterator[tuple[list[Sockets], Zones | N
     Raises:
         SettingsError: A zone has a mistake, or an address cannot be listened on.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload before there is anything to reload
     configure_logging(settings.log_level)
     raise_open_file_limit()
+    zones = first_zones(settings)
     with ExitStack() as closing:
         try:
-            zones = zones_for(settings.dns) if settings.dns else None
             socket_sets = [closing.enter_context(each) for each in bind_copies(settings)]
-        except (ZoneError, BindError) as error:
+        except BindError as error:
             raise SettingsError(str(error)) from None
         yield socket_sets, zones
+
+
+def first_zones(settings: ServeSettings) -> Zones | None:
+    """Load the zones to start with; None without DNS.
+
+    Raises:
+        SettingsError: A file cannot be read or has a mistake.
+    """
+    try:
+        return zones_for(settings.dns) if settings.dns else None
+    except ZoneError as error:
+        raise SettingsError(str(error)) from None
 
 
 def zones_for(dns: DnsSettings) -> Zones:

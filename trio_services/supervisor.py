@@ -31,8 +31,9 @@ import trio
 from trio_services.app import obey_signals, serve
 from trio_services.listeners import Sockets, inherited
 from trio_services.logs import configure_logging, run_reporting
+from trio_services.sans_io.dns_tree import Zones
 from trio_services.settings import ServeSettings
-from trio_services.startup import announced, zones_for
+from trio_services.startup import announced, first_zones
 
 MIN_BACKOFF = 0.1
 """Seconds before a copy that crashed is started again: hardly noticed when it happens once."""
@@ -49,6 +50,10 @@ KILL_MARGIN = 5.0
 _READY = b"ready\n"
 
 logger = logging.getLogger("trio_services.supervisor")
+
+
+class CopyStartError(Exception):
+    """A copy ended before it was ready for the first time."""
 
 
 @dataclass(slots=True)
@@ -72,7 +77,8 @@ async def supervise(
         socket_sets: A set for each copy, all bound to the same ports; closed when that copy is
             told to drain.
 
-    Error handling: a copy that crashes is logged and restarted; this function does not raise.
+    Error handling: a copy that crashes is logged and restarted. One that cannot even start
+    ends all of them with a `CopyStartError`, in an exception group.
 
     Cancellation: each copy is told to drain, and is killed when its grace period is over.
     """
@@ -116,26 +122,36 @@ async def keep_copy(
 
     `started()` is called when the copy is ready for the first time.
 
+    Raises:
+        CopyStartError: It ended before it was ever ready; why stands in the log that it shares.
+
     Cancellation: drains the copy; takes at most its grace period and `KILL_MARGIN`.
     """
     backoff = MIN_BACKOFF
-    while True:
-        began = trio.current_time()
-        async with open_copy(settings, sockets, copies) as process:
-            try:
-                if await _said_ready(process):
-                    copies.ready.add(process)
-                    task_status.started()
-                    task_status = trio.TASK_STATUS_IGNORED
-                status = await process.wait()
-            except trio.Cancelled:
-                sockets.close()  # or the kernel would go on accepting while the copy drains
-                raise
-        if trio.current_time() - began >= STEADY_AFTER:
-            backoff = MIN_BACKOFF
-        logger.error("copy %d ended with %s, restarting in %g s", number, _told(status), backoff)
-        await trio.sleep(backoff)
-        backoff = min(2 * backoff, MAX_BACKOFF)
+    has_been_ready = False
+    with sockets:
+        while True:
+            began = trio.current_time()
+            async with open_copy(settings, sockets, copies) as process:
+                try:
+                    if await _said_ready(process):
+                        copies.ready.add(process)
+                        task_status.started()
+                        task_status = trio.TASK_STATUS_IGNORED
+                        has_been_ready = True
+                    status = await process.wait()
+                except trio.Cancelled:
+                    sockets.close()  # or the kernel would go on accepting while the copy drains
+                    raise
+            if not has_been_ready:
+                raise CopyStartError(
+                    f"copy {number} ended with {_told(status)} before it was ready"
+                )
+            if trio.current_time() - began >= STEADY_AFTER:
+                backoff = MIN_BACKOFF
+            logger.error("copy %d ended with %s, restart in %g s", number, _told(status), backoff)
+            await trio.sleep(backoff)
+            backoff = min(2 * backoff, MAX_BACKOFF)
 
 
 def _told(status: int) -> str:
@@ -202,7 +218,9 @@ class _SayReady(trio.TaskStatus[None]):
         os.write(1, _READY)
 
 
-async def _serve_with_parent(settings: ServeSettings, sockets: Sockets) -> None:
+async def _serve_with_parent(
+    settings: ServeSettings, sockets: Sockets, zones: Zones | None
+) -> None:
     """Serve as a copy: say when ready, and drain when the parent is gone."""
 
     async def drain_without_parent() -> None:
@@ -213,7 +231,6 @@ async def _serve_with_parent(settings: ServeSettings, sockets: Sockets) -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain_without_parent)
-        zones = zones_for(settings.dns) if settings.dns else None
         await serve(settings, sockets, zones, task_status=_SayReady())
         nursery.cancel_scope.cancel()
 
@@ -223,7 +240,11 @@ def run_copy() -> None:
     settings, numbers = pickle.load(sys.stdin.buffer)
     configure_logging(settings.log_level)
     with inherited(numbers) as sockets:
-        sys.exit(run_reporting(trio.run, _serve_with_parent, settings, sockets))
+        sys.exit(run_reporting(_load_and_serve, settings, sockets))
+
+
+def _load_and_serve(settings: ServeSettings, sockets: Sockets) -> None:
+    trio.run(_serve_with_parent, settings, sockets, first_zones(settings))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tests.system.processes import copies, needs_proc, wait_gone
 from tests.system.serving import (
     ENDLESS_LIST,
     LONG_GRACE,
+    PATIENCE,
     Server,
     addresses,
     in_flight,
@@ -24,6 +25,9 @@ from tests.system.serving import (
     sort_request,
 )
 from tests.system.test_reload import write_zone
+from trio_services.listeners import bind_copies
+from trio_services.settings import Address, DnsSettings, ServeSettings, ZoneFile
+from trio_services.supervisor import CopyStartError, supervise
 
 pytestmark = needs_proc
 
@@ -78,7 +82,7 @@ async def test_killed_copy_is_replaced() -> None:
             for _ in range(MANY):  # some of them wait in the dead copy's sockets for the next one
                 nursery.start_soon(addresses, dns, "alpha.example")
                 nursery.start_soon(sort_raw, sort, b"[2,1]")
-        assert await server.said(r"copy \d ended with SIGKILL, restarting in 0.1 s")
+        assert await server.said(r"copy \d ended with SIGKILL, restart in 0.1 s")
         [successor] = set(copies(server.process.pid)) - {survivor}
         assert await answering(server, "dns") >= {survivor, successor}
         server.process.send_signal(signal.SIGTERM)
@@ -160,3 +164,17 @@ async def test_mistake_at_start(tmp_path: Path) -> None:
     )
     assert done.status == 2
     assert done.err.count("\n") == 1
+
+
+async def test_a_copy_that_cannot_start_ends_them_all() -> None:
+    """A copy that ends before it was ever ready is an error, not restarted for ever."""
+    settings = ServeSettings(
+        dns=DnsSettings(
+            addresses=(Address("127.0.0.1", 0),), zones=(ZoneFile("removed since.zone"),)
+        ),
+        sort=None,
+        processes=2,
+    )
+    with trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as raised:
+        await supervise(settings, bind_copies(settings))
+    assert raised.group_contains(CopyStartError, match="status 2 before it was ready")
