@@ -1,9 +1,12 @@
 """DNS over UDP: batches, silence, floods, and the right source address."""
 
+import errno
+import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -110,6 +113,58 @@ async def test_udp_a_broken_socket_raises() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 trio.lowlevel.notify_closing(sock)
                 sock.close()
+
+
+class FlakySocket(socket.socket):
+    """A socket whose receiving fails as often as `failures` says, and how."""
+
+    failures: list[int]
+
+    def fail_if_due(self) -> None:
+        """Raise the next failure, if there is one left."""
+        if self.failures:
+            number = self.failures.pop()
+            raise OSError(number, os.strerror(number))
+
+    def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Any]:
+        """Fail or receive."""
+        self.fail_if_due()
+        return super().recvfrom(size, flags)
+
+    def recvmsg(self, size: int, ancillary: int = 0, flags: int = 0) -> tuple[bytes, Any, int, Any]:
+        """Fail or receive."""
+        self.fail_if_due()
+        return super().recvmsg(size, ancillary, flags)
+
+
+@contextmanager
+def flaky(host: str, *failures: int) -> Iterator[FlakySocket]:
+    """Bind a socket that fails to receive a few times before it works."""
+    with bound(Address(host, 0)) as sockets:
+        with FlakySocket(fileno=os.dup(sockets.udp[0].fileno())) as sock:
+            sock.failures = list(failures)
+            yield sock
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_udp_an_error_that_a_peer_brought_about_stops_nothing(host: str) -> None:
+    """What an earlier reply brought back, such as a port unreachable, is passed over."""
+    with flaky(host, errno.ECONNREFUSED, errno.EHOSTUNREACH) as sock, trio.fail_after(30):
+        async with trio.open_nursery() as nursery, udp_client(sock, "127.0.0.1") as client:
+            await nursery.start(serve_dns_udp, sock, shout)
+            await client.send(b"query")
+            assert await client.recv(100) == b"QUERY"
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_udp_a_socket_that_does_not_work_raises(host: str) -> None:
+    """An error of the socket itself is not passed over for ever."""
+    with flaky(host, errno.ENOTSOCK) as sock, trio.fail_after(30):
+        async with udp_client(sock, "127.0.0.1") as client:
+            await client.send(b"query")
+            with pytest.raises(OSError, match=os.strerror(errno.ENOTSOCK)):
+                await serve_dns_udp(sock, shout)
 
 
 async def test_udp_cancellation_leaves_the_socket_open() -> None:
