@@ -38,7 +38,7 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 class Server:
     """A server process, its ports, and what it used."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     ports: dict[str, int]
 
     def family(self) -> list[int]:
@@ -76,31 +76,37 @@ class Server:
 @contextmanager
 def trio_services(*options: str, cores: str = SERVER_CORE) -> Iterator[Server]:
     """Run `trio-services serve` on free ports."""
-    with tempfile.TemporaryDirectory() as folder:
-        ready = Path(folder) / "ready"
-        command = ["taskset", "-c", cores, sys.executable, "-m", "trio_services", "serve"]
-        command += ["--dns", "127.0.0.1:0", "--sort", "127.0.0.1:0", "--log-level", "warning"]
-        command += ["--ready-file", str(ready), *options]
-        with ended(subprocess.Popen(command, text=True, process_group=0)) as process:
-            while not ready.exists():
-                assert process.poll() is None
-                time.sleep(0.005)
-            listening = json.loads(ready.read_text())
-            yield Server(process, {name: listening[name][0][1] for name in ("dns", "sort")})
+    arguments = ["serve", "--dns", "127.0.0.1:0", "--sort", "127.0.0.1:0"]
+    arguments += ["--log-level", "warning", *options]
+    with started("trio_services", *arguments, cores=cores) as server:
+        yield server
 
 
 @contextmanager
 def original(service: str, *options: str, cores: str = SERVER_CORE) -> Iterator[Server]:
     """Run one of the asyncio originals on a free port."""
-    command = ["taskset", "-c", cores, sys.executable, str(HERE / "asyncio_originals.py")]
-    command += [service, *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
-    with ended(process):
-        assert process.stdout
-        port = int(process.stdout.readline())
-        if service != "dns":
-            warm_up_pool(port)
-        yield Server(process, {"dns": port, "sort": port})
+    arguments = [service, "--port", "0", *options]
+    with started("asyncio_originals", *arguments, cores=cores) as server:
+        if service == "sort":
+            warm_up_pool(server.ports["sort"])
+        yield server
+
+
+@contextmanager
+def started(module: str, *arguments: str, cores: str) -> Iterator[Server]:
+    """Run a module that writes a ready file, on some cores, until it is ready."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "ready"
+        command = ["taskset", "-c", cores, sys.executable, "-m", module, *arguments]
+        command += ["--ready-file", str(ready)]
+        environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE.parent / 'compat'}"}
+        with ended(subprocess.Popen(command, process_group=0, env=environment)) as process:
+            while not ready.exists():
+                assert process.poll() is None
+                time.sleep(0.005)
+            listening = json.loads(ready.read_text())
+            listening.pop("pid")
+            yield Server(process, {name: found[0][1] for name, found in listening.items()})
 
 
 def warm_up_pool(port: int) -> None:
@@ -120,7 +126,7 @@ def warm_up_pool(port: int) -> None:
 
 
 @contextmanager
-def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """See that `process` and its group end."""
     try:
         yield process
@@ -131,8 +137,6 @@ def ended(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what an original leaves behind
         process.wait()
-        if process.stdout:
-            process.stdout.close()
 
 
 def loaded(command: list[str]) -> str:
@@ -269,7 +273,7 @@ def bench_million() -> None:
     print("Sorting 1M integers, one client; the original with sorted() instead of gnome sort:")
     servers: dict[str, Start] = {
         "trio-services": trio_services,
-        "asyncio original": lambda: original("sort-builtin"),
+        "asyncio original": lambda: original("sort", "--sort", "builtin"),
     }
     results = in_turns(servers, lambda server: sort_load(server, 1_000_000, 1))
     table(results, {"p50": ("ms", 1e3, 0), "CPU": ("ms", 1e3, 0)})
