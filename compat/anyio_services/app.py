@@ -221,6 +221,8 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
     if not dns or not responder:
         return
     try:
+        # A file system that hangs must not keep us from ending; reading can be given up. On Trio:
+        # AnyIO's threads on asyncio are no daemons, and Python does not end before they do.
         zones = await anyio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
     except ZoneError as error:
         logger.error("zones not reloaded, the old ones are served on: %s", error)

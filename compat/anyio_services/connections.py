@@ -89,9 +89,6 @@ class Connections:
         self._draining = False
         self._total = self._accepted = self._refused = self._lost = 0
 
-    def __len__(self) -> int:
-        return self._total
-
     @property
     def draining(self) -> bool:
         """Whether connections that are idle are closed at once."""

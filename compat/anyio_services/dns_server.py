@@ -10,7 +10,8 @@ A reply leaves from the address that the query was sent to (RFC 2181 section 4).
 one address does that by itself; one bound to all addresses needs to be told by the kernel, with
 every datagram, which address it was sent to (`IP_PKTINFO`). `UDPSocket` has no word for that, so
 there we wait until the raw socket is readable and take batches from it: the way of `trio_services`,
-which AnyIO allows as well, and which is the faster one here too.
+which AnyIO allows as well. It takes a third of the CPU time of `UDPSocket` on Trio and uvloop and a
+sixth on asyncio; the other sockets go without, because this file is to show the library's own way.
 
 Over TCP (RFC 7766) a connection is a task. Whatever one read completes is answered in order, in
 one write. All that a peer can use up is bounded: connections, time to send a message, time to read

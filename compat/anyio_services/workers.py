@@ -12,7 +12,8 @@ Two calls do what `trio_services` has three files for. What they do not promise 
 - A process belongs to the event loop, not to a task: leaving `open_workers` leaves idle ones, which
   are killed when `anyio.run` ends.
 - One that died is replaced by the next request, which waits for it to start, and nobody learns of
-  its death before. Nor of its number: there are no `pids` and no `replaced` in the statistics.
+  its death before: on Trio it stays a zombie until then. Nor does anybody learn its number: there
+  are no `pids` and no `replaced` in the statistics.
 - One that dies fails its request, also if it had not read it: which, the library does not tell.
 - A cancelled job is killed at once. To let a short one finish, since that is cheaper than a new
   process, takes a task for each job.
