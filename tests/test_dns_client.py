@@ -244,3 +244,10 @@ def test_any_is_answered_by_any_type() -> None:
     message = dns.message.from_wire(replying(("HINFO", '"RFC8482" ""'))(request))
     reply = Reply(message, Verdict.ANSWER, tcp=False)
     assert reply.records == ['a.example. 60 IN HINFO "RFC8482" ""']
+
+
+async def test_a_server_may_be_named() -> None:
+    """The server's host may be a name that the system resolves."""
+    async with serving(replying(("A", "192.0.2.10"))) as address:
+        reply = await query("alpha.example", "A", Address("localhost", address.port))
+    assert reply.records == ["alpha.example. 60 IN A 192.0.2.10"]

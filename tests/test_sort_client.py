@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -81,6 +81,7 @@ async def test_progress_is_reported_in_both_phases() -> None:
     ("reply", "message"),
     [
         (b'{"error": {"code": "busy", "message": "later"}}', "busy: later"),
+        (b'["a]', "the server's reply was cut off"),
         (b"", "the server hung up without a reply"),
         (b"[1,2", "the server's reply is neither a list nor an error"),
         (b'["a","b', "the server's reply is neither a list nor an error"),
@@ -98,6 +99,20 @@ async def test_what_is_no_list_is_one_line(reply: bytes, message: str) -> None:
         with pytest.raises(SortFailedError) as caught:
             await sort_list(b"[2,1]", address)
     assert str(caught.value) == message
+
+
+async def test_a_reply_that_never_ends() -> None:
+    """No more is kept of a reply than the sorted list can be long."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await read_request(stream)
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"[1" + b"0" * 65536)
+
+    async with serving(serve) as address:
+        with pytest.raises(SortFailedError, match="longer than the sorted list can be"):
+            await sort_list(b"[1]", address)
 
 
 async def test_an_error_that_comes_while_we_still_send() -> None:

@@ -4,8 +4,8 @@ Each connection is a task in a nursery that lies *around* the task that accepts.
 accepting does not end what is in flight, and shutdown is the order of nesting: the accepting task
 is cancelled first, then connections that are idle, and at the grace deadline all of them.
 
-- *Admission*: a cap in total and one for each address, checked before a task is made. Whoever is
-  not admitted costs one system call or two.
+- *Admission*: a cap in total and one for each address (for IPv6 each /64), checked before a task is
+  made. Whoever is not admitted costs one system call or two.
 - *Containment*: an exception in one connection ends that connection. It is logged (at most once
   an interval) and counted, and never reaches the nursery, where it would cancel the siblings.
 - *Patience*: a connection has one cancel scope, whose deadline moves from step to step. (A scope
@@ -26,6 +26,7 @@ import trio
 
 from trio_services.eager_io import EagerSocketStream
 from trio_services.logs import ErrorLog
+from trio_services.sans_io.peer_network import peer_network
 from trio_services.settings import ConnectionLimits
 
 Stream = trio.abc.HalfCloseableStream
@@ -98,7 +99,7 @@ class Connections:
 
     def admit(self, sock: socket.socket, peer: tuple[object, ...]) -> None:
         """Start a task for a new connection, or refuse it. Owns `sock`; never blocks or raises."""
-        address = str(peer[0]) if peer else ""
+        address = peer_network(str(peer[0])) if peer else ""
         if self._total >= self._limits.total or self._open[address] >= self._limits.per_address:
             self._refuse(sock)
             return

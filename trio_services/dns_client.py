@@ -104,7 +104,7 @@ async def query(
     Args:
         name: Absolute, with or without the final dot.
         record_type: `A`, `AAAA`, …, or `TYPE123`.
-        server: An IP address and a port.
+        server: An address, or a name that the system resolves, and a port.
         tcp: Use TCP from the start.
         timeout: Seconds for all of it.
 
@@ -121,17 +121,13 @@ async def query(
     backend = dns.asyncbackend.get_backend("trio")
     try:
         with trio.fail_after(timeout):
+            found = await trio.socket.getaddrinfo(server.host, server.port)
+            host = str(found[0][4][0])
             if tcp:
-                message = await dns.asyncquery.tcp(
-                    request, server.host, port=server.port, backend=backend
-                )
+                message = await dns.asyncquery.tcp(request, host, port=server.port, backend=backend)
             else:
                 message, tcp = await dns.asyncquery.udp_with_fallback(
-                    request,
-                    server.host,
-                    port=server.port,
-                    backend=backend,
-                    ignore_unexpected=True,
+                    request, host, port=server.port, backend=backend, ignore_unexpected=True
                 )
     except trio.TooSlowError:
         raise QueryError(f"no reply from {server} within {timeout:g} s") from None

@@ -101,7 +101,7 @@ def parse_default_addresses(texts: list[str]) -> tuple[IPAddress, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """How many TCP connections a service keeps."""
+    """How many TCP connections a service keeps, in total and for each IPv4 address or IPv6 /64."""
 
     total: int
     per_address: int

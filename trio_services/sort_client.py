@@ -12,6 +12,10 @@ from trio_services.settings import Address
 CHUNK_BYTES = 256 * 1024
 """Sent or received between two reports of progress."""
 
+REPLY_GROWTH = 8
+"""How many times longer than the list the sorted list can be: 1e15 comes back as
+1000000000000000.0, which is 4.5 times. More is not kept."""
+
 Progress = Callable[[str, int, int], None]
 """Called as `progress(phase, done, total)` in bytes; the phases are `sending` and `receiving`."""
 
@@ -44,6 +48,7 @@ async def sort_list(
     except OSError as error:
         raise SortFailedError(f"cannot connect to {server}: {error.strerror or error}") from None
     progress = progress or _no_progress
+    longest = REPLY_GROWTH * len(payload) + CHUNK_BYTES
     reply = bytearray()
     async with stream, trio.open_nursery() as nursery:
         # An error may come back while we still send, so both are done at once.
@@ -51,9 +56,13 @@ async def sort_list(
         with suppress(trio.BrokenResourceError):  # what came before is looked at all the same
             while data := await stream.receive_some(CHUNK_BYTES):
                 reply += data
+                if len(reply) > longest:
+                    break
                 # Sorting changes no number, so the reply is about as long as the list.
                 progress("receiving", len(reply), max(len(reply), len(payload)))
         nursery.cancel_scope.cancel()
+    if len(reply) > longest:
+        raise SortFailedError("the server's reply is longer than the sorted list can be")
     return _checked(bytes(reply))
 
 
@@ -80,7 +89,12 @@ def _checked(reply: bytes) -> bytes:
     """
     text = reply.strip()
     if text.startswith(b"[") and text.endswith(b"]"):
-        return reply
+        try:
+            if text[1:2] == b'"':  # a bracket within a string is no end; numbers have none
+                json.loads(text)
+            return reply
+        except ValueError:
+            raise SortFailedError("the server's reply was cut off") from None
     if not text:
         raise SortFailedError("the server hung up without a reply")
     try:
