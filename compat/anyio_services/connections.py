@@ -4,8 +4,8 @@ Each connection is a task in a nursery that lies *around* the task that accepts.
 accepting does not end what is in flight, and shutdown is the order of nesting: the accepting task
 is cancelled first, then connections that are idle, and at the grace deadline all of them.
 
-- *Admission*: a cap in total and one for each address, checked before a task is made. Whoever is
-  not admitted costs a short task: AnyIO's streams have nothing that sends without waiting.
+- *Admission*: a cap in total and one for each address (for IPv6 each /64). Whoever is not admitted
+  costs a short task: AnyIO's streams have nothing that sends without waiting.
 - *Containment*: an exception in one connection ends that connection. It is logged (at most once
   an interval) and counted, and never reaches the nursery, where it would cancel the siblings.
 - *Patience*: a connection has one cancel scope, whose deadline moves from step to step.
@@ -24,6 +24,7 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute, SocketListener, SocketStream, TaskGroup
 
 from trio_services.logs import ErrorLog
+from trio_services.sans_io.peer_network import peer_network
 from trio_services.settings import ConnectionLimits
 
 Stream = ByteStream
@@ -109,7 +110,7 @@ class Connections:
         """Start a task for a new connection, or for refusing it. Owns `stream`; never raises."""
         _stop_reading_ahead(stream)
         peer = stream.extra(SocketAttribute.remote_address, None)  # None: it has left already
-        address = str(peer[0]) if peer else ""
+        address = peer_network(str(peer[0])) if peer else ""
         if self._total >= self._limits.total or self._open[address] >= self._limits.per_address:
             self._refused += 1
             self._nursery.start_soon(self._refuse, stream, name=self._task_name)
