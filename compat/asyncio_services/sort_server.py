@@ -1,0 +1,323 @@
+"""The sort server: one list in, the sorted list out, and close.
+
+The protocol is the original's: 8 bytes of length, that many bytes of JSON, then the sorted JSON
+array until the server closes. What the original left out is what this module is about:
+
+- Every step has a deadline, and every client can use up only so much: bytes, time, connections.
+- What is wrong is said, as `{"error": {"code": …, "message": …}}`, and read: a server that closes
+  while bytes of the client are unread resets the connection and destroys its own last words, so
+  those bytes are read and thrown away for a while first.
+- Nobody's job runs on after the client has left: while a worker sorts, a sibling task waits for
+  the end of the client's stream and cancels the job, which kills the worker.
+
+The payload stays bytes all the way. A small list that has arrived whole with the first read is
+sorted in place, with no task and no scheduler pass between reading and writing.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+
+from asyncio_services.connections import ACCEPT_BATCH, Connections, Patience, send_all
+from asyncio_services.workers import Workers
+from trio_services.sans_io.length_prefix import SORT_PREFIX_BYTES, parse_sort_prefix
+from trio_services.sans_io.payload import Payload
+from trio_services.sans_io.sort_jobs import ErrorCode, SortError, error_reply
+from trio_services.settings import SortSettings
+
+RECEIVE_BYTES = 65536
+"""Read at a time; asyncio itself reads up to 256 KiB, and stops reading at twice its limit of 64.
+"""
+
+LINGER = 5.0
+"""Seconds for which unread bytes are thrown away after an error, so that the client gets to read
+it: what nginx does (lingering_timeout). A sender at 13 MB/s is through with 64 MiB by then."""
+
+TRAILING_BYTES = 65536
+"""Bytes after the list that are read while its job runs. The original ignored them; a client that
+sends more than this is no longer watched, and the kernel's buffers stop it."""
+
+_BYTES_UNREAD = {ErrorCode.TOO_LARGE, ErrorCode.BUSY, ErrorCode.TIMEOUT}
+"""Errors after which the client may still be sending."""
+
+logger = logging.getLogger("asyncio_services.sort")
+
+
+@dataclass(slots=True)
+class SortStatistics:
+    """Counts since the start; written by the connections, read by anybody."""
+
+    lists: int = 0
+    bytes: int = 0
+    gone: int = 0
+    """Clients that left before their reply."""
+    errors: Counter[ErrorCode] = field(default_factory=Counter)
+
+
+@dataclass(slots=True, kw_only=True)
+class SortService:
+    """What the connections of the sort server share."""
+
+    settings: SortSettings
+    workers: Workers
+    log_requests: bool = False
+    statistics: SortStatistics = field(default_factory=SortStatistics)
+    bytes_in_flight: int = 0
+
+    def take(self, count: int) -> None:
+        """Count `count` bytes that a client has sent as in flight.
+
+        Raises:
+            SortError: There would be too many (`busy`).
+        """
+        if self.bytes_in_flight + count > self.settings.max_bytes:
+            raise SortError(ErrorCode.BUSY, "too many bytes are in flight, try again later")
+        self.bytes_in_flight += count
+
+
+class Step(Enum):
+    """How far a request is. Each step has a deadline of its own."""
+
+    WAITING = "waiting"
+    """Nothing has arrived; the connection may be closed without loss."""
+    READING = "reading"
+    SORTING = "sorting"
+    REPLYING = "replying"
+
+
+_TOO_SLOW = {
+    Step.WAITING: "no list was sent",
+    Step.READING: "the list did not arrive in time",
+}
+"""What a client is told whose deadline passed; one that was slow to read has had its time."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One list on its way through the server: how far it is, what it holds, what became of it."""
+
+    step: Step = Step.WAITING
+    received: int = 0
+    """Bytes of the list, which count as in flight."""
+    payload: Payload | None = None
+    outcome: str = "cancelled"
+
+
+async def serve_sort(
+    listener: socket.socket,
+    connections: Connections,
+    *,
+    task_status: asyncio.Future[None] | None = None,
+) -> None:
+    """Accept sort connections for ever and run each as a task of `connections`.
+
+    Args:
+        listener: A listening socket, non-blocking. asyncio closes it when this ends.
+        connections: Made with a handler that calls `handle_sort_stream`.
+
+    Error handling: asyncio logs what goes wrong in accepting, and pauses for a second when the
+    system is out of file descriptors.
+
+    Cancellation: ends the accepting; connections are the other task group's.
+    """
+    server = await asyncio.start_server(connections.admit, sock=listener, backlog=ACCEPT_BATCH)
+    try:
+        if task_status is not None:
+            task_status.set_result(None)
+        await asyncio.Event().wait()
+    finally:
+        # Neither `async with server` nor `serve_forever`: from Python 3.12 on both wait for the
+        # connections, which have the grace period and are waited for by their task group.
+        server.close()
+
+
+async def handle_sort_stream(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connections: Connections,
+    service: SortService,
+) -> None:
+    """Serve one connection: one list in, one reply out.
+
+    The streams are left open; whoever made them closes them.
+
+    Raises:
+        ConnectionError: The client vanished.
+    """
+    request = Request()
+    try:
+        async with connections.patience() as patience:
+            await _serve_request(reader, writer, patience, service, request)
+        if patience.expired and not (request.step is Step.WAITING and connections.draining):
+            request.outcome = "unread"
+            if request.step in _TOO_SLOW:
+                request.outcome = ErrorCode.TIMEOUT
+                service.statistics.errors[ErrorCode.TIMEOUT] += 1
+                error = SortError(ErrorCode.TIMEOUT, _TOO_SLOW[request.step])
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(service.settings.write_deadline):
+                        await send_all(writer, error_reply(error))
+    finally:
+        service.bytes_in_flight -= request.received
+        if request.payload is not None:
+            request.payload.close()
+        if service.log_requests:
+            logger.info("%d bytes: %s", request.received, request.outcome)
+    if request.outcome in _BYTES_UNREAD and request.step is not Step.WAITING:
+        await _linger(reader, writer)
+
+
+async def _serve_request(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    patience: Patience,
+    service: SortService,
+    request: Request,
+) -> None:
+    """Serve one list, and note in `request` how far it came and what it holds."""
+    statistics = service.statistics
+    reply: bytes | memoryview | None = None
+    try:
+        payload = await _receive_list(reader, patience, service, request)
+        if payload is not None:
+            request.step = Step.SORTING
+            try:
+                reply = service.workers.sort_nowait(payload)
+            except BlockingIOError:
+                patience.allow(None)  # jobs have a deadline of their own
+                reply = await _sort_unless_gone(reader, payload, service)
+        request.outcome = "sorted" if reply else "gone"
+    except SortError as error:
+        reply = error_reply(error)
+        request.outcome = error.code
+        statistics.errors[error.code] += 1
+    if not reply:
+        statistics.gone += 1
+        return
+    request.step = Step.REPLYING
+    patience.allow(service.settings.write_deadline)
+    await send_all(writer, reply)
+    if request.outcome == "sorted":
+        statistics.lists += 1
+        statistics.bytes += request.received
+
+
+async def _receive_list(
+    reader: asyncio.StreamReader, patience: Patience, service: SortService, request: Request
+) -> Payload | None:
+    """Read the length and the payload; None if the client left before it began.
+
+    Raises:
+        SortError: `too-large`, `busy`, or `not-json` for a list that ends too early.
+    """
+    settings = service.settings
+    patience.wait_for_request(settings.idle_deadline)
+    data = await reader.read(RECEIVE_BYTES)
+    if not data:
+        return None
+    request.step = Step.READING
+    if not _is_whole(data):
+        patience.allow(settings.read_deadline)
+    while len(data) < SORT_PREFIX_BYTES:
+        data += await _receive_more(reader, "the length", RECEIVE_BYTES)
+    size = parse_sort_prefix(data[:SORT_PREFIX_BYTES])
+    if size > settings.max_payload:
+        raise SortError(ErrorCode.TOO_LARGE, f"{size} bytes are more than {settings.max_payload}")
+    request.payload = payload = Payload(size)
+    data = data[SORT_PREFIX_BYTES : SORT_PREFIX_BYTES + size]
+    while True:
+        service.take(len(data))
+        request.received += len(data)
+        try:
+            payload.append(data)
+        except OSError as error:
+            raise SortError(ErrorCode.BUSY, "out of memory or files, try again later") from error
+        if payload.complete:
+            return payload
+        missing = size - payload.received
+        data = await _receive_more(reader, "the list", min(missing, RECEIVE_BYTES))
+
+
+def _is_whole(data: bytes) -> bool:
+    """Tell whether the first read has brought the whole list, as it does for small ones."""
+    if len(data) < SORT_PREFIX_BYTES:
+        return False
+    return len(data) - SORT_PREFIX_BYTES >= parse_sort_prefix(data[:SORT_PREFIX_BYTES])
+
+
+async def _receive_more(reader: asyncio.StreamReader, what: str, max_bytes: int) -> bytes:
+    data = await reader.read(max_bytes)
+    if not data:
+        raise SortError(ErrorCode.NOT_JSON, f"the stream ended within {what}")
+    return data
+
+
+async def _sort_unless_gone(
+    reader: asyncio.StreamReader, payload: Payload, service: SortService
+) -> bytes | memoryview | None:
+    """Sort `payload`; None if the client left first, in which case its job was cancelled.
+
+    Raises:
+        SortError: The list cannot be sorted, or the workers cannot do it now.
+    """
+    async with asyncio.TaskGroup() as nursery:
+        job = nursery.create_task(_result_or_error(payload, service))
+        watcher = nursery.create_task(
+            _cancel_when_gone(reader, job, service.settings.allow_half_close)
+        )
+        await asyncio.wait([job])
+        watcher.cancel()
+    result = None if job.cancelled() else job.result()
+    if isinstance(result, SortError):
+        raise result
+    return result
+
+
+async def _result_or_error(
+    payload: Payload, service: SortService
+) -> bytes | memoryview | SortError:
+    """Sort `payload`; return an error, which the task group would wrap in a group if raised."""
+    try:
+        return await service.workers.sort(payload)
+    except SortError as error:
+        return error
+
+
+async def _cancel_when_gone(
+    reader: asyncio.StreamReader, job: asyncio.Task[object], allow_half_close: bool
+) -> None:
+    """Wait for the client to leave, and cancel its `job` when it has.
+
+    A client that only closes its sending side looks just the same until something is sent to it;
+    with `allow_half_close` it gets the benefit of the doubt.
+    """
+    trailing = 0
+    while trailing < TRAILING_BYTES:
+        try:
+            data = await reader.read(TRAILING_BYTES)
+        except OSError:
+            break
+        if not data:
+            if allow_half_close:
+                return
+            break
+        trailing += len(data)
+    else:
+        return
+    job.cancel()
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close the sending side, and throw away what the client still sends for a while.
+
+    Closing with unread bytes would reset the connection, and the reset would overtake the error.
+    """
+    with suppress(OSError):  # of which TimeoutError is one
+        async with asyncio.timeout(LINGER):
+            writer.write_eof()
+            while await reader.read(RECEIVE_BYTES):
+                pass
