@@ -193,10 +193,13 @@ class Workers:
                 try:
                     size = await run(sort_file, path, payload.received, self._algorithm)
                     return payload.view(size)
-                except OSError:
+                except (FileNotFoundError, PermissionError):
                     pass  # not Linux, or a server whose files are nobody's to open: pickle it then
             return await run(sort_bytes, bytes(payload.view()), self._algorithm)
-        except anyio.BrokenWorkerProcess:
+        except (
+            anyio.BrokenWorkerProcess,
+            ProcessLookupError,
+        ):  # the latter on asyncio, at its start
             message = "the worker died while it sorted the list"
             raise SortError(ErrorCode.WORKER_FAILED, message) from None
 

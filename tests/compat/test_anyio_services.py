@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import anyio.to_process
 import psutil
 import pytest
 from anyio.abc import SocketListener, SocketStream
@@ -282,6 +284,30 @@ def test_a_cancelled_job_is_killed(run: Run) -> None:
                 requests.cancel_scope.cancel()
             assert not worker.is_running()
             assert await sort(pool, b"[2,1]") == b"[1,2]"
+
+    run(check)
+
+
+@pytest.mark.parametrize("error", [anyio.BrokenWorkerProcess, ProcessLookupError])
+def test_a_worker_that_does_not_start_fails_its_request(
+    run: Run, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a worker cannot be replaced, the client is told, be its list short or long.
+
+    The library raises either error. (It does not close what it had opened for that process, so no
+    real one is started here.)
+    """
+
+    async def fail(*arguments: object, **options: object) -> None:
+        await anyio.lowlevel.checkpoint()
+        raise error
+
+    async def check() -> None:
+        async with open_process_workers() as pool:
+            monkeypatch.setattr(anyio.to_process, "run_sync", fail)
+            for data in (b"[2,1]", b"[2,1]" + b" " * SHARE_ABOVE):
+                assert await sort_for_error(pool, data) == ErrorCode.WORKER_FAILED
+            assert pool.statistics().running == 0
 
     run(check)
 
