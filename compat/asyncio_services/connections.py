@@ -4,8 +4,9 @@ Each connection is a task in a task group that lies *around* the task that accep
 accepting does not end what is in flight, and shutdown is the order of nesting: the accepting task
 is cancelled first, then connections that are idle, and at the grace deadline all of them.
 
-- *Admission*: a cap in total and one for each address, checked before a task is made. `admit` is a
-  plain function, since `start_server` would make a task without an owner for a coroutine.
+- *Admission*: a cap in total and one for each address (for IPv6 each /64), checked before a task is
+  made. `admit` is a plain function: for a coroutine `start_server` would make a task that nobody
+  owns.
 - *Containment*: an exception in one connection ends that connection. It is logged (at most once
   an interval) and counted, and never reaches the task group, where it would cancel the siblings.
 - *Patience*: a connection has one `asyncio.timeout`, which is rescheduled from step to step.
@@ -23,6 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from trio_services.logs import ErrorLog
+from trio_services.sans_io.peer_network import peer_network
 from trio_services.settings import ConnectionLimits
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, "Connections"], Awaitable[None]]
@@ -105,7 +107,7 @@ class Connections:
     def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Start a task for a new connection, or refuse it. Owns both streams; never blocks."""
         peer = writer.get_extra_info("peername")  # None: it has left already
-        address = str(peer[0]) if peer else ""
+        address = peer_network(str(peer[0])) if peer else ""
         if self._total >= self._limits.total or self._open[address] >= self._limits.per_address:
             self._refuse(writer)
             return
