@@ -130,6 +130,7 @@ class WorkerProcess:
 
     def _notice_death(self) -> None:
         self._loop.remove_reader(self.process.sentinel)
+        self.usable = False
         self._dead.set()
 
     def close(self) -> None:
