@@ -67,10 +67,10 @@ async def run_side_by_side(
                             starting.start_soon(running.start, run_variant, row, folder, groups)
                     if console.is_terminal:
                         running.start_soon(show_live, rows, console)
+                if not console.is_terminal:
+                    await trio.to_thread.run_sync(update, rows, None)
+                    console.print(draw(rows, console.width))
                 with announced(ready_file, {row.variant.name: _told(row) for row in rows}):
-                    if not console.is_terminal:
-                        await trio.to_thread.run_sync(update, rows, None)
-                        console.print(draw(rows, console.width))
                     await trio.sleep_forever()
             everything.cancel_scope.cancel()
 
