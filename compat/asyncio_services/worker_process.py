@@ -152,11 +152,14 @@ async def open_worker(algorithm: Algorithm) -> AsyncIterator[WorkerProcess]:
     Raises:
         WorkerStartError: It did not become ready.
     """
-    pool = ProcessPoolExecutor(
-        max_workers=1,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=become_worker,
-    )
+    try:
+        pool = ProcessPoolExecutor(
+            max_workers=1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=become_worker,
+        )
+    except OSError as error:  # out of files, for one: a pool needs a dozen
+        raise WorkerStartError(f"a worker cannot be started: {error}") from None
     try:
         worker = WorkerProcess(pool, await _start(pool), algorithm)
         try:
@@ -173,8 +176,8 @@ async def _start(pool: ProcessPoolExecutor) -> BaseProcess:
         async with asyncio.timeout(START_DEADLINE):
             # A pool starts a process when it gets a job, in the thread that submits it: 5 ms.
             pid = await asyncio.wrap_future(await asyncio.to_thread(pool.submit, os.getpid))
-    except (BrokenProcessPool, TimeoutError):
-        raise WorkerStartError("a worker did not become ready") from None
+    except (BrokenProcessPool, OSError) as error:  # of which TimeoutError is one
+        raise WorkerStartError(f"a worker did not become ready: {error}") from None
     for process in multiprocessing.active_children():
         if process.pid == pid:
             return process

@@ -1,6 +1,7 @@
 """What is asyncio's own about the services on asyncio: the contract holds all the rest."""
 
 import asyncio
+import errno
 import json
 import multiprocessing
 import os
@@ -9,10 +10,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
+from asyncio_services import worker_process
 from asyncio_services.connections import Connections, Handler
 from asyncio_services.dns_server import serve_dns_tcp, serve_dns_udp
 from asyncio_services.five_sleepers import draw_timeline, run_sleepers
@@ -212,6 +216,29 @@ def test_killed_worker_fails_its_list_only() -> None:
             assert await sort(workers, b"[2,1]") == b"[1,2]"
 
     run_soon(main)
+
+
+def test_replacement_that_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that cannot be replaced now is tried for again, and the server goes on."""
+    failures = iter([OSError(errno.EMFILE, "Too many open files")])
+
+    def pool(*args: Any, **options: Any) -> ProcessPoolExecutor:
+        for error in failures:
+            raise error
+        return ProcessPoolExecutor(*args, **options)
+
+    async def main() -> None:
+        async with OPEN() as workers:
+            monkeypatch.setattr(worker_process, "ProcessPoolExecutor", pool)
+            [pid] = workers.statistics().pids
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: workers.statistics().replaced)
+            assert await sort(workers, b"[2,1]") == b"[1,2]"
+
+    run_soon(main)
+    assert "Too many open files; the next attempt is in" in caplog.text
 
 
 @pytest.mark.parametrize("place", [Place.PROCESS, Place.THREAD])
