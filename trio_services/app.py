@@ -1,9 +1,10 @@
 """THE nursery: the services as sibling tasks, signals, and shutdown as the order of nesting.
 
-    signals                      reload, drain, cancel
-    workers                      processes that sort; the last to go
-    └── in flight                TCP connections; after a signal they have the grace period
-        └── services             dns udp, dns tcp, sort: what accepts; the first to go
+    everything
+    ├── signals                  reload, drain, cancel
+    └── workers                  processes that sort; the last to go
+        └── in flight            TCP connections; after a signal they have the grace period
+            └── services         dns udp, dns tcp, sort: what accepts; the first to go
 
 A signal cancels `services`: nothing is accepted any more. Leaving their nursery drains: idle
 connections are closed, and the nursery around them gets the grace deadline. When the last
@@ -55,15 +56,17 @@ async def serve(
     sockets: Sockets,
     zones: Zones | None,
     *,
+    until: Callable[[], Awaitable[None]] = trio.sleep_forever,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run every service until SIGTERM or SIGINT, then drain.
+    """Run every service until SIGTERM or SIGINT, or until `until()` returns; then drain.
 
     Args:
         settings: What to serve; a service that is None is not run.
         sockets: Bound and listening, for just these services. They are closed when nothing is to
             be accepted any more: else the kernel would go on accepting, and nobody would answer.
         zones: What the DNS server answers from; SIGHUP loads them anew. None without DNS.
+        until: Waits for whatever else may end the services.
 
     Error handling: raises an exception group when a service fails, after its siblings have been
     cancelled and the workers are gone.
@@ -77,11 +80,11 @@ async def serve(
             async with open_workers_for(settings.sort) as workers, trio.open_nursery() as in_flight:
                 open_connections = []
                 async with trio.open_nursery() as services:
-                    if settings.dns and responder:
+                    if responder:
                         open_connections.append(
                             await start_dns(services, in_flight, settings, sockets, responder)
                         )
-                    if settings.sort and workers:
+                    if workers:
                         open_connections.append(
                             await start_sort(services, in_flight, settings, sockets, workers)
                         )
@@ -93,10 +96,13 @@ async def serve(
                     everything.start_soon(obey, signals, services.cancel_scope, name="signals")
                     task_status.started()
                     with announced(settings.ready_file, sockets):
-                        await trio.sleep_forever()
+                        await until()
+                    services.cancel_scope.cancel()
                 sockets.close()
                 drain(open_connections, in_flight, settings.grace)
-            everything.cancel_scope.cancel()
+            if in_flight.cancel_scope.cancelled_caught:
+                logger.warning("what was still in flight after %g s is cancelled", settings.grace)
+            everything.cancel_scope.cancel()  # only the signals are left
     logger.info("stopped")
 
 
@@ -195,7 +201,7 @@ async def obey_signals(
                 continue
             name = signal.Signals(number).name
             if services.cancel_called:
-                logger.warning("%s again: cancelling what is in flight", name)
+                logger.warning("%s while draining: cancelling what is in flight", name)
                 cancel()
             else:
                 logger.info("%s: no longer accepting", name)

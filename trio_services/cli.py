@@ -194,7 +194,7 @@ def _serve_on_trio(settings: ServeSettings) -> int:
     with prepared(settings) as (socket_sets, zones):
         if settings.processes == 1:
             return run_reporting(trio.run, serve, settings, socket_sets[0], zones)
-        return run_reporting(trio.run, supervise, settings, socket_sets)
+        return run_reporting(trio.run, supervise, settings, socket_sets, zones)
 
 
 add_serve_command(app, _serve_on_trio)

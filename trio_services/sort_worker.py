@@ -42,7 +42,10 @@ shares its core with a sort still gets nine tenths of it."""
 
 def main(algorithm: Algorithm) -> None:
     """Serve sort requests on standard input until the peer hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends us
+    # Signals are for the server, which ends us when it has drained; a service manager sends them to
+    # every process that it finds.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICENESS)  # before numpy is imported: a replacement must not slow the loop either
     Thread(target=_end_with_the_server, daemon=True).start()
     load_vector_path()

@@ -36,25 +36,13 @@ def prepared(settings: ServeSettings) -> Iterator[tuple[list[Sockets], Zones | N
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload before there is anything to reload
     configure_logging(settings.log_level)
     raise_open_file_limit()
-    zones = first_zones(settings)
     with ExitStack() as closing:
         try:
+            zones = zones_for(settings.dns) if settings.dns else None
             socket_sets = [closing.enter_context(each) for each in bind_copies(settings)]
-        except BindError as error:
+        except (ZoneError, BindError) as error:
             raise SettingsError(str(error)) from None
         yield socket_sets, zones
-
-
-def first_zones(settings: ServeSettings) -> Zones | None:
-    """Load the zones to start with; None without DNS.
-
-    Raises:
-        SettingsError: A file cannot be read or has a mistake.
-    """
-    try:
-        return zones_for(settings.dns) if settings.dns else None
-    except ZoneError as error:
-        raise SettingsError(str(error)) from None
 
 
 def zones_for(dns: DnsSettings) -> Zones:

@@ -6,15 +6,17 @@ task, which runs one copy of the program and starts it again when it crashes. Si
 keeps the sockets open, what is queued in them waits for the next copy.
 
 - *Ready* means that every copy has said so.
-- *Signals* go to the parent, which passes them on: SIGTERM and SIGINT end the tasks' loops and are
-  sent to each copy, which drains by itself; SIGHUP is sent to each copy. Copies are process
-  groups of their own, so that Ctrl-C in a terminal does not reach them twice.
-- *No orphans*: a copy that sees the end of its standard input has lost its parent, and drains. A
-  copy that outlives its grace period, or whose parent is cancelled, is killed.
+- *Signals* go to the parent. SIGTERM and SIGINT close the standard input of each copy, which drains
+  when it sees that; unlike a signal it cannot be mistaken for a second one where a service manager
+  signals every process. SIGHUP is passed on if the files have no mistake. Copies are process groups
+  of their own, so that Ctrl-C in a terminal reaches the parent only.
+- *No orphans*: a copy whose parent is killed sees the end of its standard input as well, and
+  drains. A copy that outlives its grace period is killed.
 
 macOS allows such sockets too, but does not spread the load over them.
 """
 
+import gc
 import logging
 import os
 import pickle
@@ -31,9 +33,10 @@ import trio
 from trio_services.app import obey_signals, serve
 from trio_services.listeners import Sockets, inherited
 from trio_services.logs import configure_logging, run_reporting
+from trio_services.sans_io.dns_compile import ZoneError
 from trio_services.sans_io.dns_tree import Zones
 from trio_services.settings import ServeSettings
-from trio_services.startup import announced, first_zones
+from trio_services.startup import announced, zones_for
 
 MIN_BACKOFF = 0.1
 """Seconds before a copy that crashed is started again: hardly noticed when it happens once."""
@@ -58,8 +61,10 @@ class CopyStartError(Exception):
 
 @dataclass(slots=True)
 class Copies:
-    """The processes that run, and those of them that serve."""
+    """What the copies have in common."""
 
+    zones: Zones | None
+    """The last that had no mistake: a copy that starts again must not depend on the files."""
     running: set[trio.Process] = field(default_factory=set)
     ready: set[trio.Process] = field(default_factory=set)
 
@@ -67,6 +72,7 @@ class Copies:
 async def supervise(
     settings: ServeSettings,
     socket_sets: list[Sockets],
+    zones: Zones | None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -76,17 +82,26 @@ async def supervise(
         settings: What each copy serves.
         socket_sets: A set for each copy, all bound to the same ports; closed when that copy is
             told to drain.
+        zones: What each copy answers from; SIGHUP loads them anew. None without DNS.
 
     Error handling: a copy that crashes is logged and restarted. One that cannot even start
     ends all of them with a `CopyStartError`, in an exception group.
 
     Cancellation: each copy is told to drain, and is killed when its grace period is over.
     """
-    copies = Copies()
+    copies = Copies(zones)
 
     async def reload() -> None:
-        # One that is not ready would die of the signal, and reads the new files anyway.
-        for process in copies.ready:
+        if not settings.dns:
+            return
+        try:
+            copies.zones = await trio.to_thread.run_sync(
+                zones_for, settings.dns, abandon_on_cancel=True
+            )
+        except ZoneError as error:
+            logger.error("zones not reloaded, the old ones are served on: %s", error)
+            return
+        for process in copies.ready:  # the others are given the new zones when they start
             process.send_signal(signal.SIGHUP)
 
     def cancel() -> None:
@@ -176,30 +191,28 @@ async def open_copy(
     copies.running.add(process)
     try:
         with suppress(trio.BrokenResourceError):  # it died at once; its exit status tells
-            await process.stdin.send_all(_errand(settings, sockets))
+            await process.stdin.send_all(_errand(settings, sockets, copies.zones))
         yield process
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
         with trio.CancelScope(shield=True):
+            await process.stdin.aclose()
             with trio.move_on_after(settings.grace + KILL_MARGIN):
                 await process.wait()
             if process.poll() is None:
                 process.kill()
                 await process.wait()
-            await process.stdin.aclose()
             await process.stdout.aclose()
         copies.running.discard(process)
         copies.ready.discard(process)
 
 
-def _errand(settings: ServeSettings, sockets: Sockets) -> bytes:
-    """Return what a copy reads first: its settings, and its sockets by file descriptor."""
+def _errand(settings: ServeSettings, sockets: Sockets, zones: Zones | None) -> bytes:
+    """Return what a copy reads first: its settings, its sockets by file descriptor, its zones."""
     numbers = {
         name: [sock.fileno() for sock in group]
         for name, group in (("udp", sockets.udp), ("dns", sockets.dns), ("sort", sockets.sort))
     }
-    return pickle.dumps((replace(settings, processes=1, ready_file=None), numbers))
+    return pickle.dumps((replace(settings, processes=1, ready_file=None), numbers, zones))
 
 
 async def _said_ready(process: trio.Process) -> bool:
@@ -221,30 +234,23 @@ class _SayReady(trio.TaskStatus[None]):
 async def _serve_with_parent(
     settings: ServeSettings, sockets: Sockets, zones: Zones | None
 ) -> None:
-    """Serve as a copy: say when ready, and drain when the parent is gone."""
+    """Serve as a copy: say when ready, and drain when the parent says so or is gone."""
 
-    async def drain_without_parent() -> None:
-        # The parent never writes again: readable means that it is gone.
+    async def end_of_input() -> None:
+        # The parent writes no more than the errand: readable means the end.
         await trio.lowlevel.wait_readable(0)
-        logger.error("the parent process is gone")
-        signal.raise_signal(signal.SIGTERM)
+        logger.info("the parent is draining or gone: no longer accepting")
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(drain_without_parent)
-        await serve(settings, sockets, zones, task_status=_SayReady())
-        nursery.cancel_scope.cancel()
+    await serve(settings, sockets, zones, until=end_of_input, task_status=_SayReady())
 
 
 def run_copy() -> None:
     """Be a copy: read the errand from standard input and serve until told to stop."""
-    settings, numbers = pickle.load(sys.stdin.buffer)
+    settings, numbers, zones = pickle.load(sys.stdin.buffer)
     configure_logging(settings.log_level)
+    gc.freeze()  # zones may be large, and live on
     with inherited(numbers) as sockets:
-        sys.exit(run_reporting(_load_and_serve, settings, sockets))
-
-
-def _load_and_serve(settings: ServeSettings, sockets: Sockets) -> None:
-    trio.run(_serve_with_parent, settings, sockets, first_zones(settings))
+        sys.exit(run_reporting(trio.run, _serve_with_parent, settings, sockets, zones))
 
 
 if __name__ == "__main__":
