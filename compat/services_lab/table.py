@@ -119,4 +119,4 @@ def _to_try(rows: Sequence[Row]) -> list[Text]:
     if not lines:
         return []
     heading = Text("Try (all listen on 127.0.0.1; other variants, other ports):", style="bold")
-    return [heading, *(Text(line, no_wrap=True) for line in lines)]
+    return [heading, *(Text(line, no_wrap=True) for line in lines), Text("Ctrl-C stops all.")]

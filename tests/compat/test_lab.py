@@ -16,6 +16,7 @@ import psutil
 import pytest
 import trio
 from services_lab.variants import VARIANTS
+from services_lab.warden import STOP_GRACE
 
 from tests.contract.promises import PYTHONPATH, until
 from tests.contract.sort_promises import SHORT, SHORT_SORTED
@@ -142,6 +143,19 @@ async def test_side_by_side_is_killed() -> None:
         for pid in started:
             await wait_gone(pid)
         assert sorted(path.name for path in running.folder.iterdir()) == ["output", "ready.json"]
+
+
+async def test_second_signal() -> None:
+    """A second signal kills what the first one has only asked to end."""
+    async with lab("side-by-side", "--variant", "trio") as running:
+        variant = running.variants()["trio"]["pid"]
+        os.kill(variant, signal.SIGSTOP)  # so that it cannot do what it is asked
+        running.process.send_signal(signal.SIGTERM)
+        await until(lambda: not running.ready_file.exists())
+        running.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(STOP_GRACE / 2):
+            assert await running.process.wait() == 0
+        await wait_gone(variant)
 
 
 async def test_a_variant_ends() -> None:
