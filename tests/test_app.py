@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from tests.streams import read_all
-from trio_services import sort_server
+from trio_services import app, sort_server
 from trio_services.app import drain, serve
 from trio_services.connections import Connections, Stream
 from trio_services.dns_client import Reply, query
@@ -36,6 +36,9 @@ from trio_services.sort_client import sort_list
 from trio_services.startup import zones_for
 
 ANY_PORT = (Address("127.0.0.1", 0),)
+CUT_OFF = b'{"error":{"code":"busy","message":"the server is stopping"}}'
+"""What a client is told whose list will not be sorted any more."""
+
 SETTINGS = ServeSettings(
     dns=DnsSettings(addresses=ANY_PORT),
     sort=SortSettings(addresses=ANY_PORT, sort_in=Place.INLINE),
@@ -184,13 +187,13 @@ async def test_drain_answers_a_dns_message_that_has_begun() -> None:
 
 
 async def test_grace_of_nothing_cancels_at_once() -> None:
-    """When the grace period is over, what is in flight is cut off."""
+    """When the grace period is over, what is in flight is cut off, and told so."""
     async with running(replace(SETTINGS, grace=0.0)) as services:
         async with await services.connect_sort() as client:
             await client.send_all(sort_prefix(5) + b"[2,")
             await trio.testing.wait_all_tasks_blocked()
             signal.raise_signal(signal.SIGTERM)
-            assert await read_all(client) == b""
+            assert await read_all(client) == CUT_OFF
         await services.ended.wait()
 
 
@@ -225,7 +228,7 @@ async def test_a_second_signal_cancels_at_once() -> None:
                 await trio.lowlevel.checkpoint()
             assert not services.ended.is_set()
             signal.raise_signal(signal.SIGINT)
-            assert await read_all(client) == b""
+            assert await read_all(client) == CUT_OFF
         await services.ended.wait()
 
 
@@ -236,7 +239,7 @@ async def test_cancellation_ends_everything_without_draining() -> None:
         await client.send_all(sort_prefix(5) + b"[2,")
         await trio.testing.wait_all_tasks_blocked()
     assert not services.ended.is_set()
-    assert await read_all(client) == b""
+    assert await read_all(client) == CUT_OFF
     await client.aclose()
 
 
@@ -254,7 +257,7 @@ async def test_a_service_that_crashes_takes_its_siblings_along(kind: str) -> Non
             sock.close()
             await trio.sleep_forever()
     assert client
-    assert await read_all(client) == b""
+    assert await read_all(client) == CUT_OFF
     await client.aclose()
 
 
@@ -326,3 +329,45 @@ async def test_a_reload_that_hangs_does_not_keep_us_from_ending(tmp_path: Path) 
             await services.ended.wait()
         finally:
             os.close(writer)
+
+
+async def test_signals_are_obeyed_while_workers_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose workers do not get ready ends at the first signal."""
+    monkeypatch.setattr(app, "open_workers", never_warm)
+    settings = replace(SETTINGS, dns=None)
+    [sockets] = bind_copies(settings)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve, settings, sockets, None)
+            await trio.testing.wait_all_tasks_blocked()
+            signal.raise_signal(signal.SIGTERM)
+
+
+@asynccontextmanager
+async def never_warm(**_: object) -> AsyncIterator[None]:
+    """Stand in for workers that do not get ready."""
+    await trio.sleep_forever()
+    yield
+
+
+async def test_reloads_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many SIGHUPs come during a reload, one more reload answers them all."""
+    reloads = 0
+    go_on = trio.Event()
+
+    async def slow_reload(*_: object) -> None:
+        nonlocal reloads
+        reloads += 1
+        await go_on.wait()
+
+    monkeypatch.setattr(app, "reload_zones", slow_reload)
+    async with running(SETTINGS) as services:
+        for _ in range(50):
+            signal.raise_signal(signal.SIGHUP)
+            await trio.testing.wait_all_tasks_blocked()
+        assert reloads == 1
+        go_on.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert reloads == 2
+        signal.raise_signal(signal.SIGTERM)
+        await services.ended.wait()

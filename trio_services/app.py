@@ -2,11 +2,11 @@
 
     everything
     ├── signals                  reload, drain, cancel
-    └── workers                  processes that sort; the last to go
-        └── in flight            TCP connections; after a signal they have the grace period
-            └── services         dns udp, dns tcp, sort: what accepts; the first to go
+    ├── workers                  processes that sort; they outlive what is in flight
+    └── in flight                TCP connections; after a signal they have the grace period
+        └── services             dns udp, dns tcp, sort: what accepts; the first to go
 
-A signal cancels `services`: nothing is accepted any more. Leaving their nursery drains: idle
+A signal cancels the services: nothing is accepted any more. Leaving their nursery drains: idle
 connections are closed, and the nursery around them gets the grace deadline. When the last
 connection is done, or the deadline has passed, the workers are killed and the program ends. There
 are no stop flags, since there is nothing that anybody has to remember to check.
@@ -19,7 +19,7 @@ is a bug and must not be missed.
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -75,34 +75,37 @@ async def serve(
     """
     errors = ErrorLog("dns respond", trio.current_time)
     responder = Responder(zones, on_error=errors.report) if zones else None
+    open_connections = []
+    accepting = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as everything:
-            async with open_workers_for(settings.sort) as workers, trio.open_nursery() as in_flight:
-                open_connections = []
-                async with trio.open_nursery() as services:
-                    if responder:
-                        open_connections.append(
-                            await start_dns(services, in_flight, settings, sockets, responder)
-                        )
-                    if workers:
-                        open_connections.append(
-                            await start_sort(services, in_flight, settings, sockets, workers)
-                        )
-                    obey = partial(
-                        obey_signals,
-                        reload=partial(reload_zones, settings.dns, responder),
-                        cancel=everything.cancel_scope.cancel,
-                    )
-                    everything.start_soon(obey, signals, services.cancel_scope, name="signals")
-                    task_status.started()
-                    with announced(settings.ready_file, sockets):
-                        await until()
-                    services.cancel_scope.cancel()
+            obey = partial(
+                obey_signals,
+                reload=partial(reload_zones, settings.dns, responder),
+                cancel=everything.cancel_scope.cancel,
+            )
+            everything.start_soon(obey, signals, accepting, name="signals")
+            async with trio.open_nursery() as in_flight:
+                with accepting:
+                    workers = await everything.start(run_workers, settings.sort, name="workers")
+                    async with trio.open_nursery() as services:
+                        if responder:
+                            open_connections.append(
+                                await start_dns(services, in_flight, settings, sockets, responder)
+                            )
+                        if workers:
+                            open_connections.append(
+                                await start_sort(services, in_flight, settings, sockets, workers)
+                            )
+                        task_status.started()
+                        with announced(settings.ready_file, sockets):
+                            await until()
+                        accepting.cancel()
                 sockets.close()
                 drain(open_connections, in_flight, settings.grace)
             if in_flight.cancel_scope.cancelled_caught:
                 logger.warning("what was still in flight after %g s is cancelled", settings.grace)
-            everything.cancel_scope.cancel()  # only the signals are left
+            everything.cancel_scope.cancel()  # the signals and the workers are left
     logger.info("stopped")
 
 
@@ -155,11 +158,17 @@ async def start_sort(
     return connections
 
 
-@asynccontextmanager
-async def open_workers_for(sort: SortSettings | None) -> AsyncIterator[Workers | None]:
-    """Open the workers that `sort` asks for, warm; None when nothing is to be sorted."""
+async def run_workers(
+    sort: SortSettings | None,
+    *,
+    task_status: trio.TaskStatus[Workers | None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Keep the workers that `sort` asks for; `started()` with them when they are warm.
+
+    Cancellation: kills them.
+    """
     if sort is None:
-        yield None
+        task_status.started(None)
         return
     async with open_workers(
         place=sort.sort_in,
@@ -168,12 +177,13 @@ async def open_workers_for(sort: SortSettings | None) -> AsyncIterator[Workers |
         job_deadline=sort.job_deadline,
         max_waiting=sort.max_waiting,
     ) as workers:
-        yield workers
+        task_status.started(workers)
+        await trio.sleep_forever()
 
 
 async def obey_signals(
     signals: AsyncIterator[int],
-    services: trio.CancelScope,
+    accepting: trio.CancelScope,
     *,
     reload: Callable[[], Awaitable[None]],
     cancel: Callable[[], object],
@@ -181,31 +191,33 @@ async def obey_signals(
     """Do what each signal says.
 
     Args:
-        signals: SIGHUP reloads; the first other signal ends `services`, which drain; the next
-            cancels.
-        services: The scope around whatever accepts.
-        reload: Called for each SIGHUP, one call at a time.
+        signals: SIGHUP reloads; the first other signal ends `accepting`, so that its services
+            drain; the next cancels.
+        accepting: The scope around whatever accepts.
+        reload: Called for SIGHUP, one call at a time; any number of signals that come meanwhile
+            is answered by one more.
         cancel: Ends at once what is still in flight.
     """
-    turn = trio.Lock()
+    ask, asked = trio.open_memory_channel[None](1)
 
-    async def reload_in_turn() -> None:
-        # Held while files are read, on purpose: what was asked for last must be what is served.
-        async with turn:
+    async def reload_when_asked() -> None:
+        async for _ in asked:
             await reload()
 
-    async with trio.open_nursery() as reloads:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reload_when_asked, name="reload")
         async for number in signals:
             if number == signal.SIGHUP:
-                reloads.start_soon(reload_in_turn)
+                with suppress(trio.WouldBlock):
+                    ask.send_nowait(None)
                 continue
             name = signal.Signals(number).name
-            if services.cancel_called:
+            if accepting.cancel_called:
                 logger.warning("%s while draining: cancelling what is in flight", name)
                 cancel()
             else:
                 logger.info("%s: no longer accepting", name)
-                services.cancel(reason=name)
+                accepting.cancel(reason=name)
 
 
 def drain(open_connections: list[Connections], in_flight: trio.Nursery, grace: float) -> None:
@@ -227,6 +239,8 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
         zones = await trio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
     except ZoneError as error:
         logger.error("zones not reloaded, the old ones are served on: %s", error)
+    except Exception:  # a bug in reading files is no reason to stop serving
+        logger.exception("zones not reloaded, the old ones are served on")
     else:
         responder.replace_zones(zones)
         logger.info("zones reloaded")

@@ -41,8 +41,9 @@ MAX_QUERY_BYTES = 4096
 """A query has one name, at most 255 bytes, and options; longer datagrams are cut and then
 refused."""
 
-TCP_READ_BYTES = 4096
-"""About 100 queries, answered in one write."""
+TCP_READ_BYTES = 1024
+"""About 30 queries, answered in one write before other tasks run. With four times as much, and
+eight reads in a row, 180 clients that pipelined without pause kept the loop for half a second."""
 
 TCP_WRITE_BYTES = 65536
 """Replies to one read that are held together before they are written: a client that asks a hundred
@@ -203,6 +204,8 @@ async def handle_dns_stream(
                 patience.allow(settings.tcp_write_deadline)
                 if not await _answer_all(stream, messages, respond):
                     return
+                if len(messages) > 1:
+                    await trio.lowlevel.checkpoint()
                 patience.allow(settings.tcp_message_deadline)
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -68,14 +68,16 @@ def zones_for(dns: DnsSettings) -> Zones:
 def announced(path: str | None, sockets: Sockets) -> Iterator[None]:
     """Tell that everything listens: in a file at `path` if one is wanted, and then in the log.
 
-    The file appears whole or not at all, and is removed when nothing is accepted any more.
+    The file appears whole or not at all, and is removed when nothing is accepted any more, unless
+    another server has written it since.
 
     Raises:
         SettingsError: The file cannot be written.
     """
     addresses = sockets.addresses()
     if path is not None:
-        _write_whole(path, json.dumps({"pid": os.getpid(), **addresses}) + "\n")
+        content = json.dumps({"pid": os.getpid(), **addresses}) + "\n"
+        _write_whole(path, content)
     try:
         for service, listening in addresses.items():
             for host, port in listening:
@@ -83,7 +85,9 @@ def announced(path: str | None, sockets: Sockets) -> Iterator[None]:
         yield
     finally:
         if path is not None:
-            Path(path).unlink(missing_ok=True)
+            with suppress(OSError):  # it was removed before us
+                if Path(path).read_text(encoding="utf-8") == content:
+                    Path(path).unlink()
 
 
 def _write_whole(path: str, content: str) -> None:
