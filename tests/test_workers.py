@@ -1,5 +1,6 @@
 """Workers: where sorting runs, and what is left when it goes wrong."""
 
+import errno
 import fcntl
 import json
 import logging
@@ -7,6 +8,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -26,7 +28,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_services.sans_io.payload import SHARE_ABOVE, Payload
 from trio_services.sans_io.sort_jobs import Algorithm, ErrorCode, SortError
 from trio_services.settings import Place
-from trio_services.sort_worker import NICENESS
+from trio_services.sort_worker import HEADER, NICENESS
 from trio_services.worker_process import (
     FINISH_GRACE,
     WorkerLostError,
@@ -462,6 +464,57 @@ async def test_cancelling_lets_a_short_job_finish(monkeypatch: pytest.MonkeyPatc
                 nursery.cancel_scope.cancel()
             assert worker.usable
             assert await sort(worker, b"[4,3]") == b"[3,4]"
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["unread", "being read"])
+async def test_cancelling_a_half_sent_request_ends_its_worker(stopped: bool) -> None:
+    """A worker that has half a request takes no other list: it would read that as the rest."""
+    with trio.fail_after(GUARD):
+        async with open_worker(Algorithm.TIMSORT) as worker:
+            worker.peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            os.kill(worker.process.pid, signal.SIGSTOP)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sort, worker, b"[" + b" " * (SHARE_ABOVE - 2) + b"]")
+                await wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+                if not stopped:
+                    os.kill(worker.process.pid, signal.SIGCONT)
+            assert worker.killed
+            with pytest.raises(WorkerLostError):
+                await sort(worker, b"[2,1]")
+            assert await worker.process.wait() == -signal.SIGKILL
+
+
+async def test_a_worker_that_says_too_much_is_ended() -> None:
+    """Two replies to one list fail that list; the second never goes to the next client."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        async with open_worker(Algorithm.TIMSORT) as running:
+            worker = WorkerProcess(running.process, ours)
+            theirs.sendall((HEADER.pack(False, 3) + b"[1]") * 2)
+            with trio.fail_after(GUARD), pytest.raises(SortError) as caught:
+                await sort(worker, b"[2]")
+            assert caught.value.code == ErrorCode.WORKER_FAILED
+            assert not worker.usable
+
+
+class Unmappable(Payload):
+    """A payload in a file, for whose result there is no descriptor left."""
+
+    def view(self, size: int | None = None) -> memoryview:
+        """Fail as mmap does."""
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_a_result_that_cannot_be_mapped_is_not_the_next_ones() -> None:
+    """When there is no descriptor for a result, that request fails, and the next gets its own."""
+    with trio.fail_after(GUARD), Unmappable(5, share_above=0) as payload:
+        payload.append(b"[3,1]")
+        async with open_worker(Algorithm.TIMSORT) as worker:
+            with pytest.raises(OSError, match="Too many open files"):
+                await worker.sort(payload)
+            assert await sort(worker, b"[2,1]") == b"[1,2]"
 
 
 async def test_worker_is_nice_and_alone_in_its_group() -> None:

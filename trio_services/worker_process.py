@@ -65,39 +65,47 @@ class WorkerProcess:
         Raises:
             SortError: What the worker says of the list, or `worker-failed` if it died.
             WorkerLostError: Nothing was begun.
+            OSError: There is no descriptor or no memory left for the result.
 
-        Cancellation: kills the process, there is no other way to free its core, unless it finishes
-        within FINISH_GRACE. Nothing is left in the socket in either case.
+        Cancellation: kills the process, there is no other way to free its core, unless it has the
+        whole request and finishes within FINISH_GRACE.
+
+        However this ends, a worker that is not killed has had one whole request and was heard to
+        the end of its reply. With half of either in the socket, every later client would get the
+        list of another.
         """
         if not self.usable:
             raise WorkerLostError
         self.in_use.acquire_nowait()
         self.used = True
+        clean = False
         try:
             await self._send_request(payload)
             try:
-                failed, result = await self._receive_reply(payload)
+                failed, size, result = await self._receive_reply(payload)
             except trio.Cancelled:
-                with trio.move_on_after(FINISH_GRACE, shield=True) as grace:
+                with trio.move_on_after(FINISH_GRACE, shield=True):
                     await self._receive_reply(payload)
-                if grace.cancelled_caught:
-                    self.kill()
+                    clean = True
                 raise
+            clean = True
+        except trio.Cancelled:
+            if not clean:
+                self.kill()
+            raise
         except (BrokenPipeError, ConnectionResetError):
             # A socket that is closed before its data was read resets its peer; after that, the
             # peer sees the end of the stream. (On Linux. Elsewhere it may always see the end, and
             # a request fails that could have gone to another worker.)
-            self._retire()
             raise WorkerLostError from None
-        except SortError:
-            self._retire()
-            raise
         finally:
+            if not clean:
+                self._retire()
             self.in_use.release()
         if failed:
             error = orjson.loads(result)["error"]
             raise SortError(ErrorCode(error["code"]), error["message"])
-        return result
+        return result if payload.fileno() is None else payload.view(size)
 
     def kill(self) -> None:
         """End the process now, whatever it does."""
@@ -126,16 +134,21 @@ class WorkerProcess:
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self.peer)
 
-    async def _receive_reply(self, payload: Payload) -> tuple[bool, bytes | memoryview]:
-        """Return whether the worker failed, and its result or error. May be called again."""
+    async def _receive_reply(self, payload: Payload) -> tuple[bool, int, bytes]:
+        """Return whether the worker failed, the size of its result, and the result or the error.
+
+        A result in a shared file is not looked at. May be called again when it was cancelled.
+        """
         await self._fill_inbox(HEADER.size)
         failed, size = HEADER.unpack_from(self._inbox)
         shared = payload.fileno() is not None and not failed
-        if not shared:
-            await self._fill_inbox(HEADER.size + size)
-        result = payload.view(size) if shared else bytes(self._inbox[HEADER.size :])
+        end = HEADER.size if shared else HEADER.size + size
+        await self._fill_inbox(end)
+        if len(self._inbox) > end:
+            raise SortError(ErrorCode.WORKER_FAILED, "the worker replied to more than one list")
+        result = bytes(self._inbox[HEADER.size :])
         self._inbox.clear()
-        return failed, result
+        return failed, size, result
 
     async def _fill_inbox(self, size: int) -> None:
         """Receive until there are `size` bytes; raises SortError if the process died before."""
