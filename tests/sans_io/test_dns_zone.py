@@ -1,5 +1,6 @@
 """Zone files: what loads, and the one line that says where and why something does not."""
 
+import os
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -118,15 +119,33 @@ def test_whole_files(tmp_path: Path, text: str | bytes, origin: str | None, said
     assert error_of(tmp_path, text, origin).startswith(said)
 
 
+@pytest.mark.parametrize(
+    "owner",
+    ["exa..mple.", "a" * 64 + ".example.", "ex\\300mple.", "xn--\u2603\ufffd.", "\u00ad.", ".."],
+)
+def test_an_soa_owner_that_is_no_name(tmp_path: Path, owner: str) -> None:
+    """The owner of the SOA, which is read before everything else, is refused at its line."""
+    said = error_of(tmp_path, f"$TTL 60\n{owner} SOA ns h 1 2 3 4 5\n")
+    assert said.startswith("a.zone:2: owner of the SOA ")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """A file that is not there, or is no file, is an error that names it."""
-    for path in str(tmp_path), str(tmp_path / "none"), "zero\0byte":
-        with pytest.raises(ZoneError) as caught:
-            load_zones([(path, None)], [], [])
-        assert str(caught.value).startswith(f"{path}: ")
-        with pytest.raises(ZoneError) as caught:
-            load_zones([], [path], [])
-        assert str(caught.value).startswith(f"{path}: ")
+    """What is not there, or no file (a pipe, which would be read forever), is named."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in str(tmp_path), str(tmp_path / "none"), str(tmp_path / "pipe"), "/dev/zero":
+        for zone_files, hosts_files in ([(path, None)], []), ([], [path]):
+            with pytest.raises(ZoneError) as caught:
+                load_zones(zone_files, hosts_files, [])
+            assert str(caught.value).startswith(f"{path}: ")
+    assert "a.zone:5: $INCLUDE " in error_of(tmp_path, APEX + "$INCLUDE pipe\n")
+
+
+@pytest.mark.parametrize("name", ["zero\0byte", "line\nend", "escape\x1b", "not\udcffutf8"])
+def test_a_file_name_is_shown_on_one_line(name: str) -> None:
+    """The name of a file that is not there is escaped, so that any log and terminal takes it."""
+    with pytest.raises(ZoneError) as caught:
+        load_zones([(name, None)], [], [])
+    assert str(caught.value).startswith(f"{ascii(name)[1:-1]}: ")
 
 
 def test_a_zone_can_be_served_once(tmp_path: Path) -> None:
@@ -211,14 +230,32 @@ def test_the_built_in_zone() -> None:
     assert load_builtin_zones([IPv4Address("192.0.2.1")]).unknown.rrsets
 
 
+# What mistakes are made of: names that are none, escapes, quotes, numbers that are too large.
+SCRAPS = [
+    *'\n\r\t .;()"@*$\\\0\x85\u2028\u00e9\u00ad\U0001f600',
+    *("a", "..", "\\300", "\\0", "\\", "xn--\u2603", "example.", "a" * 64, "a." * 130, "::1"),
+    *("9" * 5000, "9999999999", "192.0.2.1", "\\# 4 c00002", "1-3 ", "${0,3,x}", " IN ", " CH "),
+    *(" SOA ", " NS ", " A ", " CNAME ", " DNAME ", " TXT ", " TYPE65280 ", " SVCB "),
+    *("\n$ORIGIN ", "\n$TTL ", "\n$GENERATE ", "\n$INCLUDE ", "\n$UNICODE 2008\n"),
+]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode), st.booleans())
-def test_any_file_is_a_zone_or_an_error(tmp_path: Path, data: bytes, after_apex: bool) -> None:
+@given(
+    st.binary(max_size=300)
+    | st.text(max_size=300).map(str.encode)
+    | st.lists(st.sampled_from(SCRAPS), max_size=30).map(lambda scraps: "".join(scraps).encode()),
+    st.booleans(),
+)
+def test_any_file_is_served_or_an_error(tmp_path: Path, data: bytes, after_apex: bool) -> None:
     """Whatever a file holds, it loads or gives a ZoneError of one line that names the file."""
-    said = str(tmp_path / "a.zone")
-    try:
-        load_file(tmp_path, APEX.encode() + data if after_apex else data)
-    except ZoneError as error:
-        said = str(error)
-    assert said.startswith(str(tmp_path / "a.zone"))
-    assert "\n" not in said
+    path = tmp_path / "a"
+    path.write_bytes(APEX.encode() + data if after_apex else data)
+    for zone_files, hosts_files in ([(str(path), None)], []), ([], [str(path)]):
+        said = str(path)
+        try:
+            load_zones(zone_files, hosts_files, [])
+        except ZoneError as error:
+            said = str(error)
+        assert said.startswith(str(path))
+        assert said.isprintable()

@@ -66,7 +66,16 @@ _SYNTHETIC_SOA_DATA = (
 
 
 class ZoneError(Exception):
-    """A zone or hosts file that cannot be served: one line, "FILE:LINE: reason"."""
+    """A zone or hosts file that cannot be served: one line, "FILE:LINE: reason".
+
+    What the file or its name holds may be part of the reason, so what is not printable is escaped,
+    line ends and terminal controls among it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            "".join(c if c.isprintable() else ascii(c).strip("'") for c in reason),
+        )
 
 
 class Record(NamedTuple):

@@ -14,11 +14,13 @@ Whatever is wrong with a file, the operator's editor is where it will be mended:
 """
 
 import gc
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import dns.exception
@@ -33,6 +35,7 @@ from trio_services.sans_io.dns_message import TYPE_SOA
 from trio_services.sans_io.dns_tree import Zones
 
 MAX_INCLUDE_DEPTH = 10  # nobody nests deeper on purpose
+MAX_SHOWN = 60  # characters of a file that an error quotes: it shall stay one line on a screen
 BUILTIN_ZONE = Path(__file__).with_name("example.zone")
 
 _INCLUDE = re.compile(r"^\$INCLUDE\b.*$", re.IGNORECASE | re.MULTILINE)
@@ -81,11 +84,14 @@ def load_builtin_zones(
 
 def _read_text(path: str) -> str:
     try:
+        # A pipe that nobody writes to, or a device without an end, would be read forever.
+        if not S_ISREG(os.stat(path).st_mode):
+            raise ZoneError(f"{path}: not a file but a directory, pipe or device")
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise ZoneError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ZoneError(f"{path}:{line}: not UTF-8 text") from error
@@ -93,13 +99,11 @@ def _read_text(path: str) -> str:
 
 def _read_zone(path: str, origin: str | None) -> ZoneSource:
     text = _read_text(path)
-    try:
-        given = None if origin is None else dns.name.from_text(origin)
-    except (dns.exception.DNSException, UnicodeError) as error:
-        raise ZoneError(f"{path}: origin {origin!r}: {error}") from error
+    given = None if origin is None else _name(origin, f"{path}: origin")
     start = given
     if start is None and (found := _SOA_OWNER.search(text)):
-        start = dns.name.from_text(found[1])
+        line = text.count("\n", 0, found.start()) + 1
+        start = _name(found[1], f"{path}:{line}: owner of the SOA")
     reader = _Reader(start)
     reader.read_file(path, text)
     records = reader.records
@@ -113,6 +117,13 @@ def _read_zone(path: str, origin: str | None) -> ZoneSource:
     else:
         raise ZoneError(f"{path}:1: the zone has no SOA")
     return ZoneSource(apex, records, path)
+
+
+def _name(text: str, what: str) -> dns.name.Name:
+    try:
+        return dns.name.from_text(text)
+    except (dns.exception.DNSException, ValueError) as error:  # UnicodeError, from IDNA
+        raise ZoneError(f"{what} {text[:MAX_SHOWN]!r}: {_one_line(error)}") from error
 
 
 class _Tokenizer(dns.tokenizer.Tokenizer):
