@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -34,6 +34,7 @@ from trio_services.worker_process import (
     WorkerLostError,
     WorkerProcess,
     WorkerStartError,
+    describe_end,
     open_worker,
 )
 from trio_services.workers import (
@@ -571,7 +572,95 @@ async def test_start_that_fails_is_loud(
     assert open_files() == before
 
 
+def fail_socketpair() -> NoReturn:
+    """Fail as when the process has too many files open."""
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def fail_start_thread(*args: object, **options: object) -> NoReturn:
+    """Fail as when there are too many threads, and none to start a process in."""
+    await trio.lowlevel.checkpoint()
+    raise RuntimeError("can't start new thread")
+
+
+async def fail_open_process(*args: object, **options: object) -> NoReturn:
+    """Fail as when there are too many processes, with the sockets already made."""
+    await trio.lowlevel.checkpoint()
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+no_worker_starts = pytest.mark.parametrize(
+    ("place", "failure"),
+    [
+        ("trio_services.worker_process.socket.socketpair", fail_socketpair),
+        ("trio.lowlevel.open_process", fail_open_process),
+        ("trio.lowlevel.open_process", fail_start_thread),
+    ],
+    ids=["no files", "no processes", "no threads"],
+)
+
+
+@no_worker_starts
+async def test_no_worker_without_files_or_processes(
+    place: str, failure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the system has none left of is named, and nothing stays open."""
+    before = open_files()
+    monkeypatch.setattr(place, failure)
+    with pytest.raises(WorkerStartError, match="no worker can be started: "):
+        async with open_worker(Algorithm.AUTO):
+            pytest.fail("opened")
+    assert open_files() == before
+
+
 # Supervised processes.
+
+
+@no_worker_starts
+async def test_a_server_without_files_or_processes_serves_on(
+    place: str,
+    failure: Any,
+    opened: list[WorkerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A worker that cannot be replaced is replaced as soon as it can be."""
+    monkeypatch.setattr("trio_services.workers.FIRST_BACKOFF", 0.01)
+    with trio.fail_after(GUARD):
+        async with open_process_workers() as workers:
+            with monkeypatch.context() as failing:
+                failing.setattr(place, failure)
+                opened[0].process.kill()
+                while "the next attempt is in" not in caplog.text:
+                    await wait_all_tasks_blocked(0.001)
+            assert await sort(workers, b"[2,1]") == b"[1,2]"
+            assert workers.statistics().replaced == 1
+
+
+async def test_no_file_for_a_result_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request for whose result there is no descriptor left is told to come again."""
+
+    async def fail(worker: WorkerProcess, payload: Payload) -> NoReturn:
+        await trio.lowlevel.checkpoint()
+        fail_socketpair()
+
+    monkeypatch.setattr(FakeLane, "sort", fail)
+    workers = fake_workers(FakeLane())
+    assert await sort_for_error(workers, b"1") == ErrorCode.BUSY
+    assert workers.statistics().running == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (1, "ended with status 1"),
+        (-signal.SIGSEGV, "was killed by SIGSEGV"),
+        (-signal.SIGRTMAX + 1, f"was killed by signal {signal.SIGRTMAX - 1}"),
+    ],
+)
+def test_ends_are_told_in_words(status: int, words: str) -> None:
+    """The log names the signal that ended a worker."""
+    assert describe_end(status) == words
 
 
 async def test_killed_while_sorting_fails_one_request(opened: list[WorkerProcess]) -> None:
@@ -603,7 +692,7 @@ async def test_killed_while_idle_fails_none(
                 os.kill(worker.process.pid, signal.SIGKILL)
             assert await sort(workers, b"[2,1]") == b"[1,2]"
             assert workers.statistics().errors == {}
-    assert "ended with status -9" in caplog.text
+    assert "was killed by SIGKILL" in caplog.text
 
 
 async def test_cancelled_job_is_killed_and_replaced(opened: list[WorkerProcess]) -> None:

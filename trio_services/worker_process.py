@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from signal import Signals
 
 import orjson
 import trio
@@ -168,20 +169,15 @@ async def open_worker(algorithm: Algorithm) -> AsyncIterator[WorkerProcess]:
     """Start a worker process; it is ready inside, and outside it is gone, reaped and forgotten.
 
     Raises:
-        WorkerStartError: It did not become ready.
+        WorkerStartError: It did not become ready, or there is no descriptor, process or memory
+            left to start it.
     """
-    ours, theirs = socket.socketpair()
-    with ours:
-        ours.setblocking(False)
-        with theirs, trio.CancelScope(shield=True):  # so that no process starts without an owner
-            process = await trio.lowlevel.open_process(
-                [sys.executable, "-P", "-m", "trio_services.sort_worker", algorithm],
-                stdin=theirs,
-                stdout=subprocess.DEVNULL,
-                env=_worker_environment(),
-                process_group=0,  # Ctrl-C in a terminal is for the server, which ends its workers
-            )
-        worker = WorkerProcess(process, ours)
+    try:
+        worker = await _start_worker(algorithm)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no thread to call fork in
+        raise WorkerStartError(f"no worker can be started: {error}") from error
+    process = worker.process
+    with worker.peer:
         try:
             try:
                 with trio.fail_after(START_DEADLINE):
@@ -195,6 +191,38 @@ async def open_worker(algorithm: Algorithm) -> AsyncIterator[WorkerProcess]:
                 await process.wait()
                 async with worker.in_use:  # whoever used it has seen its end, and leaves
                     pass
+
+
+async def _start_worker(algorithm: Algorithm) -> WorkerProcess:
+    """Start a worker process, of which nothing is known yet.
+
+    Raises:
+        OSError, RuntimeError: There is no descriptor, memory, process or thread left.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs, ExitStack() as undo:
+        undo.enter_context(ours)
+        ours.setblocking(False)
+        with trio.CancelScope(shield=True):  # so that no process starts without an owner
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-P", "-m", "trio_services.sort_worker", algorithm],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                env=_worker_environment(),
+                process_group=0,  # Ctrl-C in a terminal is for the server, which ends its workers
+            )
+        undo.pop_all()
+    return WorkerProcess(process, ours)
+
+
+def describe_end(status: int) -> str:
+    """Say how a process ended, given its `returncode`."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {Signals(-status).name}"
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {-status}"
 
 
 def _worker_environment() -> dict[str, str]:

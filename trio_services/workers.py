@@ -42,6 +42,7 @@ from trio_services.worker_process import (
     WorkerLostError,
     WorkerProcess,
     WorkerStartError,
+    describe_end,
     open_worker,
 )
 
@@ -211,6 +212,9 @@ class Workers:
                 self._done += 1
                 return result
             raise SortError(ErrorCode.TIMEOUT, f"not sorted within {self._job_deadline:g} s")
+        except OSError as error:
+            message = "out of memory or files, try again later"
+            raise SortError(ErrorCode.BUSY, message) from error
         finally:
             self._running -= 1
             if lane.usable:
@@ -264,7 +268,7 @@ class Workers:
             self.remove_lane(worker)
             self._pids.remove(worker.process.pid)
         if not worker.killed:
-            logger.warning("worker %d ended with status %d", worker.process.pid, status)
+            logger.warning("worker %d %s", worker.process.pid, describe_end(status))
         return 0.0 if worker.used else _longer(pause)
 
     def _put_back(self, lane: Lane) -> None:
