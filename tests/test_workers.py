@@ -530,6 +530,24 @@ async def test_worker_is_nice_and_alone_in_its_group() -> None:
             assert await sort(worker, b"[2,1]") == b"[1,2]"
 
 
+async def test_a_worker_that_is_stopped_while_it_reads_goes_on() -> None:
+    """A request that arrives in pieces, with a stop between them, is read to its end."""
+    data = b"[" + b" " * 20_000 + b"2,1]"
+    request = HEADER.pack(False, len(data)) + data
+    with trio.fail_after(GUARD):
+        async with open_worker(Algorithm.TIMSORT) as worker:
+            for piece in (request[:5], request[5:15_000]):
+                assert worker.peer.send(piece) == len(piece)
+                await wait_until_read(worker.peer)
+                os.kill(worker.process.pid, signal.SIGSTOP)
+                os.waitid(os.P_PID, worker.process.pid, os.WSTOPPED)  # noqa: ASYNC222 (at once)
+                os.kill(worker.process.pid, signal.SIGCONT)
+                os.waitid(os.P_PID, worker.process.pid, os.WCONTINUED)  # noqa: ASYNC222 (at once)
+            worker.peer.send(request[15_000:])
+            await trio.lowlevel.wait_readable(worker.peer)
+            assert worker.peer.recv(100) == HEADER.pack(False, 5) + b"[1,2]"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 async def test_worker_keeps_nothing_of_its_jobs() -> None:
     """After long jobs, good and bad, a worker has no file and no mapping left of them."""

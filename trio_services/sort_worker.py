@@ -72,9 +72,9 @@ def _serve_one(peer: socket.socket, algorithm: Algorithm) -> bool:
     header, descriptors, _, _ = socket.recv_fds(peer, HEADER.size, 1)
     if not header:
         return False
-    shared, size = HEADER.unpack(header)
+    shared, size = HEADER.unpack(header + _receive(peer, HEADER.size - len(header)))
     if not shared:
-        failed, result = _sort(peer.recv(size, socket.MSG_WAITALL), algorithm)
+        failed, result = _sort(_receive(peer, size), algorithm)
         peer.sendall(HEADER.pack(failed, len(result)) + result)
         return True
     [file] = descriptors
@@ -87,6 +87,21 @@ def _serve_one(peer: socket.socket, algorithm: Algorithm) -> bool:
     os.close(file)
     peer.sendall(reply)
     return True
+
+
+def _receive(peer: socket.socket, size: int) -> bytearray:
+    """Receive `size` bytes; raises EOFError if the peer hangs up before.
+
+    MSG_WAITALL returns early when the process is stopped and goes on, as under a debugger.
+    """
+    data = bytearray(size)
+    missing = memoryview(data)
+    while missing:
+        received = peer.recv_into(missing)
+        if not received:
+            raise EOFError
+        missing = missing[received:]
+    return data
 
 
 def _sort(payload: Octets, algorithm: Algorithm) -> tuple[bool, bytes]:
