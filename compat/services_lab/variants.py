@@ -46,8 +46,14 @@ class Variant:
         return [sys.executable, "-m", self.package, *self.command, *self.options]
 
     def arguments(self, ready_file: str, *options: str) -> list[str]:
-        """Return the command that serves on free ports of loopback and writes `ready_file`."""
-        listen = [word for service in self.services for word in (f"--{service}", ANY_PORT)]
+        """Return the command that serves on free ports of loopback and writes `ready_file`.
+
+        Args:
+            ready_file: The path.
+            options: Further ones; `--no-dns` or `--no-sort` leaves that service out.
+        """
+        wanted = [each for each in self.services if f"--no-{each}" not in options]
+        listen = [word for service in wanted for word in (f"--{service}", ANY_PORT)]
         if self.is_original:
             listen = ["--port", "0"]
         return [*self.program(), *listen, "--ready-file", ready_file, *options]
