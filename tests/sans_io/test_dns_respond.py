@@ -14,7 +14,7 @@ from tests.sans_io.dns_asking import APEX, COOKIE, OPT, ask, load, make_query, r
 from trio_services.sans_io import dns_respond
 from trio_services.sans_io.dns_message import Edns, Rcode
 from trio_services.sans_io.dns_respond import MAX_CACHED_REPLIES, Responder
-from trio_services.sans_io.dns_tree import Zones
+from trio_services.sans_io.dns_tree import RRset, Zones
 from trio_services.sans_io.dns_zone import load_builtin_zones
 
 BUILTIN = load_builtin_zones()
@@ -171,12 +171,15 @@ def test_other_versions_of_edns() -> None:
 
 @pytest.mark.parametrize("size", [0, 100, 512, 600, 1231, 1232, 4096, 65535])
 @pytest.mark.parametrize("edns", [False, True])
-def test_truncation_is_exact_to_the_byte(size: int, edns: bool) -> None:
+@pytest.mark.parametrize("alias", [False, True])
+def test_truncation_is_exact_to_the_byte(size: int, edns: bool, alias: bool) -> None:
     """A reply of exactly the limit is sent whole; one byte more is cut to question and OPT."""
     limit = min(max(size, 512), 1232) if edns else 512
     opt = OPT[:3] + struct.pack("!H", size) + OPT[5:] if edns else b""
-    packet = make_query("a.example.", 16, opt=opt)
+    packet = make_query("c.example." if alias else "a.example.", 16, opt=opt)
     fixed = len(packet) + 12 + 1  # owner to length of data, and the length of one string
+    if alias:
+        fixed += 12 + len(b"\1a\7example\0")
     for excess in 0, 1:
         room = limit + excess - fixed
         parts = []
@@ -185,7 +188,7 @@ def test_truncation_is_exact_to_the_byte(size: int, edns: bool) -> None:
             room -= 201
         parts.append(room)
         text = " ".join(f'"{"x" * part}"' for part in parts)
-        server = responder(load("$ORIGIN example.\n$TTL 300\n" + APEX + f"a TXT {text}\n"))
+        server = responder(load(f"$ORIGIN example.\n$TTL 300\n{APEX}a TXT {text}\nc CNAME a"))
         reply = server.respond_udp(packet)
         assert reply is not None
         if excess:
@@ -221,6 +224,32 @@ def test_referrals_drop_what_they_may_and_truncate_what_they_must() -> None:
     assert (
         len(dns.message.from_wire(responder(load(many)).respond_tcp(packet) or b"").additional) == 8
     )
+
+
+def test_what_does_not_fit_is_not_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A datagram for an alias to 4,000 records, or a cut, costs no look at them; TCP gets all."""
+    addresses = [f"192.12.{i >> 8}.{i & 255}" for i in range(4000)]  # 0xC00C, as OWNER is
+    lines = "al CNAME big\n" + "".join(f"big A {address}\n" for address in addresses)
+    lines += "".join(f"d NS ns{i}\n" for i in range(1000))
+    server = responder(load("$ORIGIN example.\n$TTL 300\n" + APEX + lines))
+    rendered: list[int] = []
+    owned_by = RRset.owned_by
+
+    def watched(rrset: RRset, offset: int) -> bytes:
+        rendered.append(rrset.count)
+        return owned_by(rrset, offset)
+
+    monkeypatch.setattr(RRset, "owned_by", watched)
+    for name in "al.example.", "big.example.", "x.d.example.":
+        for opt in b"", OPT:
+            reply = server.respond_udp(make_query(name, opt=opt))
+            assert reply is not None
+            assert reply[2] & 0x02
+            assert len(reply) == len(make_query(name, opt=opt))
+    assert set(rendered) == {1}
+    whole = dns.message.from_wire(server.respond_tcp(make_query("al.example.")) or b"")
+    assert whole.answer[1].name == dns.name.from_text("big.example.")
+    assert [rdata.to_text() for rdata in whole.answer[1]] == addresses
 
 
 def test_a_reply_too_large_for_tcp() -> None:
@@ -310,7 +339,7 @@ def test_a_bug_costs_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Responder(BUILTIN, on_error=errors.append)
     bug = RuntimeError("a bug")
 
-    def broken(zones: Zones, name: bytes, qtype: int) -> None:
+    def broken(zones: Zones, name: bytes, qtype: int, room: int) -> None:
         raise bug
 
     with monkeypatch.context() as patch:

@@ -29,6 +29,7 @@ from trio_services.sans_io.dns_tree import (
     Alias,
     Delegation,
     Negative,
+    RRset,
     SubtreeAlias,
     Zones,
     pointer,
@@ -43,32 +44,45 @@ MAX_ALIASES = 16  # the chain a reply follows; BIND and NSD stop at about as man
 class Answer:
     """What the reply to a question says.
 
-    `counts` are the records of `body` by section: answers, authorities, additionals.
-    `optional` are additional records to be left out if they do not fit.
+    Attributes:
+        room: How many bytes of records the reply has room for.
+        overflows: There are more than that, and they are not in `body`: a peer that asks over UDP
+            for 64 KiB of records must not have them put together to be thrown away.
+        counts: The records of `body` by section: answers, authorities, additionals.
+        optional: Additional records to be left out if they do not fit: their number, and they.
     """
 
+    room: int
+    overflows: bool = False
     rcode: Rcode = Rcode.NOERROR
     flags: int = AA
     counts: tuple[int, int, int] = (0, 0, 0)
     body: bytes = b""
-    optional: tuple[bytes, ...] = ()
+    optional: tuple[int, bytes] = (0, b"")
 
-    def reply_to(self, query: Query, *, complete: bool = True) -> bytes:
-        """Return the whole reply, with the optional records or without."""
-        optional = self.optional if complete else ()
+    def reply_to(self, query: Query) -> bytes | None:
+        """Return the reply, with the optional records if there is room; None if it overflows."""
+        if self.overflows or len(self.body) > self.room:
+            return None
         answers, authorities, additionals = self.counts
-        return assemble(
-            query,
-            self.rcode,
-            flags=self.flags,
-            counts=(answers, authorities, additionals + len(optional)),
-            records=self.body + b"".join(optional),
-        )
+        count, records = self.optional
+        if len(self.body) + len(records) > self.room:
+            count, records = 0, b""
+        counts = answers, authorities, additionals + count
+        records = self.body + records
+        return assemble(query, self.rcode, flags=self.flags, counts=counts, records=records)
 
     def add_answers(self, count: int, records: bytes) -> None:
         """Append records to the answer section, while the others are empty."""
         self.counts = (self.counts[0] + count, 0, 0)
         self.body += records
+
+    def add_rrset(self, rrset: RRset, offset: int) -> None:
+        """End with the RRset of the name that lies at `offset`."""
+        if len(self.body) + len(rrset.body) > self.room:
+            self.overflows = True
+        else:
+            self.add_answers(rrset.count, rrset.owned_by(offset))
 
     def add_subtree_alias(self, alias: SubtreeAlias, name: bytes, offset: int) -> bytes:
         """Append the DNAME and the CNAME it makes for `name` at `offset`; return the target.
@@ -102,14 +116,21 @@ class Answer:
         """End with the name servers of the cut whose name lies at `offset`."""
         if not self.counts[0]:
             self.flags = 0
-        self.counts = (self.counts[0], cut.servers.count, len(cut.glue))
-        self.body += cut.servers.owned_by(offset) + b"".join(cut.glue)
+        glue_count, glue = cut.glue
+        if len(self.body) + len(cut.servers.body) + len(glue) > self.room:
+            self.overflows = True
+            return
+        self.counts = (self.counts[0], cut.servers.count, glue_count)
+        self.body += cut.servers.owned_by(offset) + glue
         self.optional = cut.more_glue
 
 
-def answer(zones: Zones, question_name: bytes, qtype: int) -> Answer:
-    """Answer the question for a well-formed wire name, in any case, in class IN."""
-    result = Answer()
+def answer(zones: Zones, question_name: bytes, qtype: int, room: int) -> Answer:
+    """Answer the question for a well-formed wire name, in any case, in class IN.
+
+    `room` is how many bytes of records its reply has room for.
+    """
+    result = Answer(room)
     key = type_key(qtype)
     name = question_name
     offset = HEADER_BYTES
@@ -122,7 +143,7 @@ def answer(zones: Zones, question_name: bytes, qtype: int) -> Answer:
         seen.add(folded)
         redirect = node.redirect
         if (rrset := node.rrsets.get(key)) is not None:
-            result.add_answers(rrset.count, rrset.owned_by(offset))
+            result.add_rrset(rrset, offset)
             break
         if qtype == TYPE_DS and folded in zones.parent_negatives:
             result.add_negative(zones.parent_negatives[folded], name, offset)

@@ -43,7 +43,6 @@ from trio_services.sans_io.dns_tree import (
     Zones,
     make_negative,
     make_rrset,
-    split_records,
     type_key,
 )
 
@@ -325,11 +324,12 @@ class _ZoneBuilder:
             addresses = {t: types[t] for t in (TYPE_A, TYPE_AAAA) if t in types}
             if addresses:
                 below = enclosing(name, {owner}) is not None
-                bodies = [rrset.body for key, rrset in _render(addresses).items() if key != _ANY]
-                tails = [tail for body in bodies for tail in split_records(body)]
+                rrsets = [rrset for key, rrset in _render(addresses).items() if key != _ANY]
+                tails = [tail for rrset in rrsets for tail in rrset.tails[1:]]
                 (glue if below else more_glue).extend(server.rdata + tail for tail in tails)
         rrset = _render({TYPE_NS: servers})[_NS]
-        return Delegation(owner, rrset, tuple(glue), tuple(more_glue))
+        counted, more_counted = ((len(records), b"".join(records)) for records in (glue, more_glue))
+        return Delegation(owner, rrset, counted, more_counted)
 
     def _add_inner_zones(self, inner_zones: Iterable[bytes]) -> None:
         """Make the names above the apex of an inner zone exist, and speak for its DS."""

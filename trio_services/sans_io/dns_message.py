@@ -30,6 +30,7 @@ MAX_MESSAGE_BYTES = 65_535  # what the length prefix over TCP can say
 PLAIN_UDP_BYTES = 512  # RFC 1035 section 4.2.1: what a client without EDNS can take
 EDNS_UDP_BYTES = 1_232  # DNS Flag Day 2020: IPv6's minimum MTU less its headers; never fragments
 HEADER_BYTES = 12
+OPT_BYTES = 11  # an OPT record without options, as ours are
 MAX_ADDITIONAL = 2  # one OPT and one TSIG: nothing else belongs in a query
 
 QR = 0x8000

@@ -29,6 +29,7 @@ from trio_services.sans_io.dns_message import (
     HEADER_BYTES,
     MAX_MESSAGE_BYTES,
     OPCODE,
+    OPT_BYTES,
     PLAIN_UDP_BYTES,
     QR,
     TC,
@@ -208,19 +209,21 @@ class Responder:
         rrset = node.rrsets.get(key)
         if rrset is not None:
             rcode = Rcode.NOERROR
-            reply = b"".join((packet[:2], rrset.heads[variant], raw_name, key, rrset.body, opt))
+            head = rrset.heads[variant]
+            body = rrset.body
         elif node.redirect is not None or key not in _USUAL:
             return None
         else:
             negative = node.negative
             rcode = negative.rcode
-            soa = negative.soa
-            if soa:
+            head = negative.heads[variant]
+            body = negative.soa
+            if body:
                 origin_bytes = negative.origin_bytes
-                soa = (_POINTERS[end - 4 - origin_bytes] if origin_bytes else OWNER) + soa
-            reply = b"".join((packet[:2], negative.heads[variant], raw_name, key, soa, opt))
-        if len(reply) > limit:
+                body = (_POINTERS[end - 4 - origin_bytes] if origin_bytes else OWNER) + body
+        if end + len(body) + len(opt) > limit:
             return None
+        reply = b"".join((packet[:2], head, raw_name, key, body, opt))
         self._replies[rcode] += 1
         if exists and not options and name == raw_name:
             self._remember(packet, reply)
@@ -250,28 +253,31 @@ class Responder:
         return self._answer(packet, query, udp=udp)
 
     def _answer(self, packet: bytes, query: Query, *, udp: bool) -> bytes:
-        result = answer(self._zones, query.name, query.qtype)
-        rcode = result.rcode
+        frame_bytes = HEADER_BYTES + len(query.question) + (OPT_BYTES if query.edns else 0)
         limit = query.udp_limit if udp else MAX_MESSAGE_BYTES
+        result = answer(self._zones, query.name, query.qtype, limit - frame_bytes)
+        rcode = result.rcode
         reply = result.reply_to(query)
-        if len(reply) > limit and result.optional:
-            reply = result.reply_to(query, complete=False)
-        elif rcode == Rcode.NOERROR and len(reply) <= query.udp_limit:
-            self._remember_alias(packet, query, reply)
-        if len(reply) > limit:
-            if udp:
-                self._truncated += 1
-                reply = assemble(query, rcode, flags=result.flags | TC)
-            else:  # only an alias chain into an RRset of nearly 64 KiB gets here
-                rcode = Rcode.SERVFAIL
-                reply = assemble(query, rcode)
+        if reply is not None:
+            # Kept for both transports, so it has to be what either would get: short, and with all
+            # that is optional, or it would depend on who asked first.
+            complete = len(reply) == frame_bytes + len(result.body) + len(result.optional[1])
+            if (
+                complete
+                and rcode == Rcode.NOERROR
+                and len(reply) <= query.udp_limit
+                and len(packet) == frame_bytes  # no options, nothing trailing
+                and query.name in self._names
+            ):
+                self._remember(packet, reply)
+        elif udp:
+            self._truncated += 1
+            reply = assemble(query, rcode, flags=result.flags | TC)
+        else:  # only an alias chain into an RRset of nearly 64 KiB gets here
+            rcode = Rcode.SERVFAIL
+            reply = assemble(query, rcode)
         self._replies[rcode] += 1
         return reply
-
-    def _remember_alias(self, packet: bytes, query: Query, reply: bytes) -> None:
-        plain_bytes = HEADER_BYTES + len(query.question) + (11 if query.edns else 0)
-        if query.name in self._names and len(packet) == plain_bytes:
-            self._remember(packet, reply)
 
 
 def _refusal(query: Query) -> Rcode | None:
