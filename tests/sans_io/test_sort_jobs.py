@@ -5,7 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
-from decimal import Decimal
+from decimal import Decimal, FloatOperation, localcontext
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +49,26 @@ SORTED = {
     "long integers among floats": (
         b"[1e300,1" + b"0" * 400 + b",18446744073709551617,-1.5]",
         b"[-1.5,18446744073709551617," + orjson.dumps(1e300) + b",1" + b"0" * 400 + b"]",
+    ),
+    "integers about as long as the longest double": (
+        b"[1"
+        + b"0" * 310
+        + b",1.5,-1"
+        + b"0" * 309
+        + b",1"
+        + b"0" * 309
+        + b",-1"
+        + b"0" * 308
+        + b"]",
+        b"[-1"
+        + b"0" * 309
+        + b",-1"
+        + b"0" * 308
+        + b",1.5,1"
+        + b"0" * 309
+        + b",1"
+        + b"0" * 310
+        + b"]",
     ),
     "more digits than int() takes": (
         b"[" + b"9" * 5000 + b",-" + b"9" * 5001 + b",1]",
@@ -175,6 +195,8 @@ numbers = st.one_of(
     st.integers(min_value=-(2**70), max_value=2**70),
     st.sampled_from([0.0, -0.0, 1.0, 2.0**53, 2.0**63, -(2.0**63), 2.0**64]),
     st.sampled_from([2**53, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64 - 1, 2**64]),
+    st.sampled_from([10**308, 10**309, 10**310 - 1, 10**310, 10**311, sys.float_info.max]),
+    st.sampled_from([-(10**308), -(10**309), -(10**310), -(10**311), -sys.float_info.max]),
     st.floats(allow_nan=False, allow_infinity=False),
 )
 homogeneous = st.one_of(
@@ -202,6 +224,15 @@ def test_every_algorithm_gives_the_same_bytes(values: list[Any]) -> None:
     """The algorithm changes the time it takes and not one byte of the result."""
     payload = json.dumps(values).encode()
     assert len({sort_payload(payload, algorithm) for algorithm in Algorithm}) == 1
+
+
+@every_algorithm
+@given(values=st.lists(numbers))
+def test_no_decimal_is_compared_with_a_float(algorithm: Algorithm, values: list[Any]) -> None:
+    """Comparing them is exact and costs up to 751 digits each time, which a client could choose."""
+    with localcontext() as context:
+        context.traps[FloatOperation] = True
+        sort_payload(json.dumps([5e-324, 10**400, 0.5, 10**20, *values]).encode(), algorithm)
 
 
 def outcome(payload: bytes, algorithm: Algorithm) -> bytes | ErrorCode:
