@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_services.sans_io.payload import SHARE_ABOVE, Payload
-from trio_services.sans_io.sort_jobs import Algorithm, ErrorCode, SortError
+from trio_services.sans_io.sort_jobs import VECTOR_MIN_BYTES, Algorithm, ErrorCode, SortError
 from trio_services.settings import Place
 from trio_services.sort_worker import HEADER, NICENESS
 from trio_services.worker_process import (
@@ -236,6 +236,25 @@ async def test_sorts_short_lists_at_once(
                 if inline_max < 0:
                     with pytest.raises(trio.WouldBlock):
                         workers.sort_nowait(payload)
+
+
+@pytest.mark.parametrize("data", [b"[98765432109876543210,0.5]", b"[1,]", b'["\\ud800"]'])
+async def test_the_exact_reader_is_not_for_the_loop(data: bytes) -> None:
+    """A list that is short and yet slow to read goes to a lane, unless there is none."""
+    with trio.fail_after(GUARD), Payload(len(data)) as payload:
+        payload.append(data)
+        async with open_process_workers(place=Place.AUTO, algorithm=Algorithm.AUTO) as workers:
+            with pytest.raises(trio.WouldBlock):
+                workers.sort_nowait(payload)
+            assert workers.statistics().inline == 0
+        async with open_process_workers(place=Place.INLINE, algorithm=Algorithm.AUTO) as workers:
+            with suppress(SortError):
+                assert workers.sort_nowait(payload)
+
+
+def test_the_loop_never_loads_the_vector_path() -> None:
+    """No list that AUTO sorts on the loop imports numpy there: a stall of 60 ms."""
+    assert INLINE_MAX_BYTES < VECTOR_MIN_BYTES
 
 
 async def test_threads_are_used_where_they_run_in_parallel(monkeypatch: pytest.MonkeyPatch) -> None:
