@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from trio_services.sans_io.sort_jobs import (
     GNOME_STEPS,
+    MAX_GROWTH,
     MAX_MESSAGE_LENGTH,
     VECTOR_MIN_BYTES,
     Algorithm,
@@ -224,6 +225,27 @@ def test_every_algorithm_gives_the_same_bytes(values: list[Any]) -> None:
     """The algorithm changes the time it takes and not one byte of the result."""
     payload = json.dumps(values).encode()
     assert len({sort_payload(payload, algorithm) for algorithm in Algorithm}) == 1
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.TIMSORT, Algorithm.VECTOR])
+@pytest.mark.parametrize("digits", ["0", "1", "-9", "0.1", "9.5", "123", "7.123456789012345678"])
+def test_results_grow_by_a_bounded_factor(digits: str, algorithm: Algorithm) -> None:
+    """However a number is spelled, its list grows no more than the server reckons with."""
+    for exponent in range(-330, 308):
+        for spelling in (f"{digits}e{exponent}", f"{digits}E+{exponent}".replace("+-", "-")):
+            try:
+                payload = f"[{','.join([spelling] * 20)}]".encode()
+                assert len(sort_payload(payload, algorithm)) <= MAX_GROWTH * len(payload)
+            except SortError:
+                assert exponent > 300  # beyond the range of a double
+
+
+@given(text=st.text(st.characters(exclude_categories=())), ascii_only=st.booleans())
+def test_strings_grow_by_a_bounded_factor(text: str, ascii_only: bool) -> None:
+    """Strings are never spelled much longer than they came, escapes and lone surrogates and all."""
+    spelled = json.dumps([text], ensure_ascii=ascii_only)
+    payload = spelled.encode("utf-8", "backslashreplace")
+    assert len(sort_payload(payload)) <= MAX_GROWTH * len(payload)
 
 
 @every_algorithm

@@ -37,6 +37,11 @@ VECTOR_MIN_BYTES = 8 * 1024
 integers: 2.7 µs against 4.4; 1,000: 12 against 49), but would cost a server that sorts only short
 lists itself the import of numpy: 60 ms of a stalled loop and 25 MB. Workers have paid that."""
 
+MAX_GROWTH = 4
+"""No sorted list is more than this many times as long as the list. What grows most is `1e15`, and
+its comma, to `1000000000000000.0`, by 3.8: from 1e16 on, and below 1e-5, floats are written with an
+exponent, and with no more digits than they came with, or 17."""
+
 GNOME_STEPS = 10_000
 """Steps of gnome sort between two checkpoints: about half a millisecond, so that a cancelled job
 ends soon, and asking costs nothing beside the work."""
