@@ -828,6 +828,42 @@ async def test_cancelled_while_starting_leaves_nothing(passes: int) -> None:
         os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 (it does not wait)
 
 
+async def test_few_workers_start_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many workers are wanted, no more start at a time than the cores can bear."""
+    starting = 0
+    most = 0
+
+    class Process:
+        async def wait(self) -> NoReturn:
+            """Live for ever."""
+            await trio.sleep_forever()
+
+        @property
+        def pid(self) -> int:
+            """Return a number that no other has."""
+            return id(self)
+
+    class Living(FakeLane):
+        def __init__(self) -> None:
+            super().__init__()
+            self.process = Process()
+
+    @asynccontextmanager
+    async def open_slowly(algorithm: Algorithm) -> AsyncIterator[FakeLane]:
+        nonlocal starting, most
+        starting += 1
+        most = max(most, starting)
+        await wait_all_tasks_blocked()
+        starting -= 1
+        yield Living()
+
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("trio_services.workers.open_worker", open_slowly)
+    async with open_process_workers(workers=20) as workers:
+        assert workers.statistics().lanes == 20
+    assert most == 6
+
+
 async def test_restarts_are_tried_again_with_pauses(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

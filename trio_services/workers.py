@@ -19,6 +19,7 @@ workers are replaced before they are needed, stay warm for ever, and do not hear
 
 import logging
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -63,6 +64,10 @@ can hold, 420 for 100 numbers."""
 FIRST_BACKOFF, MAX_BACKOFF = 0.1, 5.0
 """Seconds between starts of processes that die before their first request, doubled each time. There
 is no pause after one that died sorting: its successor is fine until the next such list."""
+
+_STARTS_PER_CORE = 2
+"""Processes that are started at the same time. Each start is mostly CPU time, so more are not ready
+any sooner, and `--workers 100000` would be too many before the first could say so."""
 
 logger = logging.getLogger("trio_services.workers")
 
@@ -335,9 +340,15 @@ async def open_workers(
     )
     async with trio.open_nursery() as nursery:
         if place is Place.PROCESS:
+
+            async def start(count: int) -> None:
+                for _ in range(count):
+                    await nursery.start(pool.supervise_process)
+
+            at_once = _STARTS_PER_CORE * (os.cpu_count() or 1)
             async with trio.open_nursery() as starting:
-                for _ in range(workers):
-                    starting.start_soon(nursery.start, pool.supervise_process)
+                for first in range(at_once):
+                    starting.start_soon(start, len(range(first, workers, at_once)))
         elif place is Place.THREAD:
             for _ in range(workers):
                 pool.add_lane(ThreadLane(algorithm))
