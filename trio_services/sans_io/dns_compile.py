@@ -34,6 +34,7 @@ from trio_services.sans_io.dns_message import (
 from trio_services.sans_io.dns_name import ancestors, enclosing, name_text
 from trio_services.sans_io.dns_tree import (
     OWNER,
+    ROOT,
     Alias,
     Delegation,
     Negative,
@@ -138,7 +139,7 @@ def compile_zones(
         parent_ds |= zone.parent_ds
     for origin, rrset in parent_ds.items():
         names[origin].rrsets[_DS] = rrset
-    longest_name = max(map(len, names), default=0)
+    longest_name = max(map(len, names), default=len(ROOT))
     return Zones(names, unknown, parent_negatives, longest_name)
 
 
