@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.sans_io.dns_asking import ask, responder
+from trio_services.sans_io import dns_zone
 from trio_services.sans_io.dns_compile import ZoneError
 from trio_services.sans_io.dns_tree import Zones
 from trio_services.sans_io.dns_zone import load_builtin_zones, load_zones
@@ -64,7 +65,14 @@ def error_of(folder: Path, text: str | bytes, origin: str | None = None) -> str:
         ("$INCLUDE", "$INCLUDE takes a file"),
         ("$INCLUDE no-such-file", "No such file"),
         ("$INCLUDE .", "directory"),
-        ("$GENERATE 1-x a$ A 192.0.2.$", ""),
+        ("$GENERATE 1-x a$ A 192.0.2.$", "$GENERATE begins with FIRST-LAST"),
+        ("$GENERATE 2-1 a$ A 192.0.2.$", "$GENERATE begins with FIRST-LAST"),
+        ("$GENERATE 1-2/0 a$ A 192.0.2.$", "$GENERATE begins with FIRST-LAST"),
+        ("$GENERATE 1 a$ A 192.0.2.$", "$GENERATE begins with FIRST-LAST"),
+        ("$GENERATE", "$GENERATE begins with FIRST-LAST"),
+        ("$GENERATE 1-2 a$", ""),
+        ("$GENERATE 0-65536 a$ A 192.0.2.1", "$GENERATE makes at most 65536 records"),
+        ("$GENERATE 1-999999999999/9 a$ A 192.0.2.1", "$GENERATE makes at most 65536 records"),
         ("\0\1\2", ""),
     ],
 )
@@ -181,6 +189,18 @@ def test_generate_and_ttls(tmp_path: Path) -> None:
     server = responder(load_file(tmp_path, text))
     assert ask(server, "host7.example.").answer[0][0].to_text() == "192.0.2.7"
     assert ask(server, "a.example.").answer[0].ttl == 30
+
+
+def test_a_generate_makes_as_many_as_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records of a $GENERATE are counted by its steps; one too many is refused."""
+    monkeypatch.setattr(dns_zone, "MAX_GENERATED", 10)
+    for good, bad in ("1-10", "1-11"), ("5-24/2", "5-25/2"):
+        zones = load_file(tmp_path, f"{APEX}$GENERATE {good} a$ A 192.0.2.$\n")
+        assert len(zones.names) == 1 + 10
+        said = error_of(tmp_path, f"{APEX}$GENERATE {bad} a$ A 192.0.2.$\n")
+        assert said.startswith("a.zone:5: $GENERATE makes at most 10 records")
 
 
 def test_an_include_is_relative_to_its_file(tmp_path: Path) -> None:

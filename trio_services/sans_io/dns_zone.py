@@ -24,6 +24,7 @@ from stat import S_ISREG
 from typing import Any
 
 import dns.exception
+import dns.grange
 import dns.name
 import dns.rdataclass
 import dns.tokenizer
@@ -35,6 +36,7 @@ from trio_services.sans_io.dns_message import TYPE_SOA
 from trio_services.sans_io.dns_tree import Zones
 
 MAX_INCLUDE_DEPTH = 10  # nobody nests deeper on purpose
+MAX_GENERATED = 65_536  # records of one $GENERATE: a /16 of addresses, 2 s; a typo makes billions
 MAX_SHOWN = 60  # characters of a file that an error quotes: it shall stay one line on a screen
 BUILTIN_ZONE = Path(__file__).with_name("example.zone")
 
@@ -173,6 +175,19 @@ class _Reader(dns.zonefile.Reader):
         """Keep a record with its place: the line that it ends on."""
         self.records.append(Record(owner.lower(), rtype, ttl, rdata, *self.tok.where()))
 
+    def _generate_line(self) -> None:
+        """Read a $GENERATE as dnspython does, if it is not for too many records."""
+        token = self.tok.get()
+        try:
+            first, last, step = dns.grange.from_text(token.value)
+        except (dns.exception.SyntaxError, ValueError, AssertionError) as error:
+            reason = "$GENERATE begins with FIRST-LAST or FIRST-LAST/STEP"
+            raise self._error(reason) from error
+        if (last - first) // step >= MAX_GENERATED:
+            raise self._error(f"$GENERATE makes at most {MAX_GENERATED} records")
+        self.tok.unget(token)
+        super()._generate_line()  # type: ignore[no-untyped-call]
+
     def read_file(self, path: str, text: str, depth: int = 0) -> None:
         """Read a whole file and what it includes; the included file leaves no state behind."""
         for line, piece, include in _split_at_includes(text):
@@ -185,6 +200,8 @@ class _Reader(dns.zonefile.Reader):
     def _read_piece(self) -> None:
         try:
             self.read()
+        except ZoneError:
+            raise
         except dns.exception.SyntaxError as error:
             raise ZoneError(_one_line(error)) from error  # dnspython has put the place in front
         except dns.zonefile.UnknownOrigin as error:
