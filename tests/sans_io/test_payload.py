@@ -4,13 +4,14 @@ import mmap
 import os
 import sys
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_services.sans_io.payload import SHARE_ABOVE, Payload, replace_contents
+from trio_services.sans_io.payload import CLOSE_AT_ONCE, SHARE_ABOVE, Payload, replace_contents
 
 LIMIT = 100
 """Where the payloads of these tests move to a shared file."""
@@ -116,6 +117,33 @@ def test_closing_leaves_nothing_open() -> None:
         assert open_files() > before
         payload.close()
     assert payload.fileno() is None
+    assert open_files() == before
+    with pytest.raises(ValueError, match="released"):
+        view.tobytes()
+
+
+def test_closing_takes_time_when_there_is_much_to_give_back() -> None:
+    """A payload is slow to close by the length of its file, which a worker may have made longer."""
+    with Payload(CLOSE_AT_ONCE * 2) as payload:
+        assert not payload.slow_to_close
+        payload.append(bytes(CLOSE_AT_ONCE))
+        assert not payload.slow_to_close
+        fd = payload.fileno()
+        assert fd is not None
+        replace_contents(fd, bytes(CLOSE_AT_ONCE + 1))
+        assert payload.slow_to_close
+    assert not payload.slow_to_close
+
+
+def test_closing_in_a_thread_leaves_nothing_open() -> None:
+    """A payload that is in a thread's hands goes as it does elsewhere."""
+    before = open_files()
+    payload = Payload(200, share_above=LIMIT)
+    payload.append(b"y" * 200)
+    view = payload.view()
+    thread = Thread(target=payload.close)
+    thread.start()
+    thread.join()
     assert open_files() == before
     with pytest.raises(ValueError, match="released"):
         view.tobytes()
