@@ -53,7 +53,7 @@ def error_of(folder: Path, text: str | bytes, origin: str | None = None) -> str:
         ("www.example.com. A 192.0.2.1", "www.example.com.: is outside the zone example."),
         ("a SOA ns hostmaster 1 2 3 4 5", "belongs at the apex"),
         ("@ SOA ns hostmaster 1 2 3 4 5", "a second SOA"),
-        ("@ CNAME a", "CNAME and other data"),
+        ("@ CNAME a", "example.: CNAME and other data"),
         ("@ NS ns", "the same record twice"),
         ("*.a NS ns", "wildcard"),
         ("* DNAME a", "wildcard"),
@@ -112,7 +112,11 @@ def test_records_that_exclude_each_other(
         ("", None, "a.zone:1: the zone has no SOA"),
         ("$ORIGIN example.\n", None, "a.zone:1: the zone has no SOA"),
         ("", "example.", "a.zone:1: example.: the zone has no SOA at its apex"),
-        (APEX.replace("@ NS ns\n", ""), None, "a.zone:3: example.: the zone has no NS at its apex"),
+        (
+            APEX.replace("@ NS ns", "\n\nns A 192.0.2.1"),
+            None,
+            "a.zone:3: example.: the zone has no NS at its apex",
+        ),
         (APEX, "example.com", "a.zone:3: example.: SOA is not at the given origin example.com."),
         ("@ SOA ns h 1 2 3 4 5\n", None, "a.zone:1: no origin is known: put $ORIGIN before it"),
         (APEX, "a..b", "a.zone: origin 'a..b': "),
@@ -125,6 +129,30 @@ def test_records_that_exclude_each_other(
 def test_whole_files(tmp_path: Path, text: str | bytes, origin: str | None, said: str) -> None:
     """What is wrong with a file as a whole is said of the file."""
     assert error_of(tmp_path, text, origin).startswith(said)
+
+
+def test_a_line_that_cannot_be_read_is_shown(tmp_path: Path) -> None:
+    """What cannot be read is quoted, on one line, with controls escaped, and cut if long."""
+    malformed = "a.zone:5: Text input is malformed, in: "
+    for line, shown in [
+        ("a A 192.0.2.256 ; x", malformed + "a A 192.0.2.256 ; x"),
+        ("a\tA \x1b[31m", malformed + "a A \\x1b[31m"),
+        ("a NONSENSE " + "y" * 99, "a.zone:5: unknown rdatatype 'NONSENSE', in: a NONSENSE yyy"),
+        ('$GENERATE 1-9 a$ TXT "$"', "a.zone:5: unknown rdatatype '$' ($GENERATE makes no quoted"),
+        ("a " + "N" * 100_000 + " x", "a.zone:5: unknown rdatatype 'NNN"),
+        ("a TXT (\n( x\n", "a.zone:6: unbalanced parentheses"),
+    ]:
+        said = error_of(tmp_path, APEX + line)
+        assert said.startswith(shown)
+        assert len(said) < 300
+    (tmp_path / "b").write_text("\na A nowhere\n")
+    said = error_of(tmp_path, APEX + "\n$INCLUDE b\n")
+    assert said == "b:2: Text input is malformed, in: a A nowhere"
+    assert len(error_of(tmp_path, f"{APEX}$INCLUDE {'b' * 100_000}\n")) < 300
+    (tmp_path / "hosts").write_text("x" * 100_000)
+    with pytest.raises(ZoneError, match=r"hosts:1: 'xxx") as caught:
+        load_zones([], [str(tmp_path / "hosts")], [])
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
 @pytest.mark.parametrize(

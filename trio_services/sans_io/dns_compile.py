@@ -55,6 +55,7 @@ META_TYPES = frozenset({0, TYPE_OPT, *range(128, 256)})  # RFC 6895 section 3.1:
 BESIDE_CNAME = frozenset({TYPE_CNAME, 24, 25, 30, 46, 47})  # SIG, KEY, NXT, RRSIG, NSEC
 SYNTHETIC_TTL = 60  # hosts files are edited by hand and reloaded: a minute is what one waits for
 _NS, _DNAME, _DS, _ANY = map(type_key, (TYPE_NS, TYPE_DNAME, TYPE_DS, TYPE_ANY))
+MAX_REASON = 200  # characters of a reason, which may quote what a file holds, of any length
 WILDCARD = b"\1*"
 
 # RFC 6303 section 3: the SOA of a zone nobody runs. "@ nobody.invalid. 1 3600 1200 604800 60"
@@ -185,11 +186,11 @@ def _host_nodes(hosts: dict[bytes, list[Record]], unknown: Node) -> dict[bytes, 
 
 def _check_zone(source: ZoneSource, owners: Owners) -> None:
     apex = owners.get(source.origin, {})
-    for rtype, name in (TYPE_SOA, "SOA"), (TYPE_NS, "NS"):
-        if rtype not in apex:
-            last = source.records[-1].line if source.records else 1
-            text = name_text(source.origin)
-            raise ZoneError(f"{source.path}:{last}: {text}: the zone has no {name} at its apex")
+    if TYPE_SOA not in apex:
+        text = name_text(source.origin)
+        raise ZoneError(f"{source.path}:1: {text}: the zone has no SOA at its apex")
+    if TYPE_NS not in apex:
+        raise apex[TYPE_SOA][0].error("the zone has no NS at its apex")
     inside = {source.origin}
     for record in source.records:
         if enclosing(record.owner, inside) is None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from trio_services.sans_io.dns_compile import (
+    MAX_REASON,
     SYNTHETIC_TTL,
     TYPE_A,
     TYPE_AAAA,
@@ -40,7 +41,7 @@ def read_hosts(files: Iterable[tuple[str, str]]) -> list[Record]:
             try:
                 records += _new_records(line, path, number, seen)
             except ValueError as error:
-                raise ZoneError(f"{path}:{number}: {error}") from error
+                raise ZoneError(f"{path}:{number}: {str(error)[:MAX_REASON]}") from error
     return records
 
 

@@ -10,7 +10,8 @@ at its end; else what `$ORIGIN` says before the first record. The apex of the zo
 its SOA, which has to be the given origin if there is one.
 
 Whatever is wrong with a file, the operator's editor is where it will be mended: every error is a
-`ZoneError` of one line that begins with file and line.
+`ZoneError` of one line that begins with file and line, and ends with what stands there if dnspython
+could not read it: it often says no more than that the text is malformed.
 """
 
 import gc
@@ -30,7 +31,13 @@ import dns.rdataclass
 import dns.tokenizer
 import dns.zonefile
 
-from trio_services.sans_io.dns_compile import Record, ZoneError, ZoneSource, compile_zones
+from trio_services.sans_io.dns_compile import (
+    MAX_REASON,
+    Record,
+    ZoneError,
+    ZoneSource,
+    compile_zones,
+)
 from trio_services.sans_io.dns_hosts import read_hosts
 from trio_services.sans_io.dns_message import TYPE_SOA
 from trio_services.sans_io.dns_tree import Zones
@@ -125,7 +132,7 @@ def _name(text: str, what: str) -> dns.name.Name:
     try:
         return dns.name.from_text(text)
     except (dns.exception.DNSException, ValueError) as error:  # UnicodeError, from IDNA
-        raise ZoneError(f"{what} {text[:MAX_SHOWN]!r}: {_one_line(error)}") from error
+        raise ZoneError(f"{what} {_shortened(text, MAX_SHOWN)!r}: {_reason(error)}") from error
 
 
 class _Tokenizer(dns.tokenizer.Tokenizer):
@@ -133,6 +140,8 @@ class _Tokenizer(dns.tokenizer.Tokenizer):
 
     def __init__(self, text: str, filename: str, line: int) -> None:
         super().__init__(text, filename)
+        self.text = text
+        self.first_line = line
         self.line_number = line
         self.token_line = line
 
@@ -144,6 +153,19 @@ class _Tokenizer(dns.tokenizer.Tokenizer):
 
     def where(self) -> tuple[str, int]:
         return self.filename, self.token_line
+
+    def error(self, reason: str) -> ZoneError:
+        """Return the error at the token that was read last, to be raised."""
+        return ZoneError(f"{self.filename}:{self.token_line}: {reason}")
+
+    def unreadable(self, reason: str) -> ZoneError:
+        """Return the error that its line cannot be read, to be raised."""
+        reason = reason.removeprefix(f"{self.filename}:{self.token_line}: ")  # by dnspython
+        line = self.text.split("\n")[self.token_line - self.first_line]
+        if '"' in line and line.upper().startswith("$GENERATE"):
+            reason += " ($GENERATE makes no quoted data)"
+        reason = _shortened(reason, MAX_REASON).rstrip(".")
+        return self.error(f"{reason}, in: {_shortened(line, MAX_SHOWN)}")
 
 
 class _Records(dns.zonefile.RRsetsReaderTransaction):
@@ -182,9 +204,9 @@ class _Reader(dns.zonefile.Reader):
             first, last, step = dns.grange.from_text(token.value)
         except (dns.exception.SyntaxError, ValueError, AssertionError) as error:
             reason = "$GENERATE begins with FIRST-LAST or FIRST-LAST/STEP"
-            raise self._error(reason) from error
+            raise self.tok.error(reason) from error
         if (last - first) // step >= MAX_GENERATED:
-            raise self._error(f"$GENERATE makes at most {MAX_GENERATED} records")
+            raise self.tok.error(f"$GENERATE makes at most {MAX_GENERATED} records")
         self.tok.unget(token)
         super()._generate_line()  # type: ignore[no-untyped-call]
 
@@ -203,34 +225,32 @@ class _Reader(dns.zonefile.Reader):
         except ZoneError:
             raise
         except dns.exception.SyntaxError as error:
-            raise ZoneError(_one_line(error)) from error  # dnspython has put the place in front
+            raise self.tok.unreadable(_reason(error)) from error
         except dns.zonefile.UnknownOrigin as error:
             reason = "no origin is known: put $ORIGIN before it or give FILE=ORIGIN"
-            raise self._error(reason) from error
+            raise self.tok.error(reason) from error
         except Exception as error:  # dnspython lets through whatever its parsers raise
-            raise self._error(_one_line(error)) from error
+            raise self.tok.unreadable(_reason(error)) from error
 
     def _include(self, path: str, depth: int) -> None:
         try:
             _, file, *rest = [t.unescape().value for t in self.tok.get_remaining()]
             origin = dns.name.from_text(rest[0], self.current_origin) if rest else None
         except (dns.exception.DNSException, ValueError) as error:
-            raise self._error(f"$INCLUDE takes a file and perhaps an origin: {error}") from error
+            reason = f"$INCLUDE takes a file and perhaps an origin: {error}"
+            raise self.tok.error(_shortened(reason, MAX_REASON)) from error
         if depth >= MAX_INCLUDE_DEPTH:
-            raise self._error(f"$INCLUDE is nested more than {MAX_INCLUDE_DEPTH} deep")
+            raise self.tok.error(f"$INCLUDE is nested more than {MAX_INCLUDE_DEPTH} deep")
         included = str(Path(path).parent / file)
         state = self.current_origin, self.last_name, self.default_ttl, self.default_ttl_known
         self.current_origin = origin or self.current_origin
         try:
             text = _read_text(included)
         except ZoneError as error:
-            raise self._error(f"$INCLUDE {error}") from error
+            reason = f"$INCLUDE {error}"
+            raise self.tok.error(_shortened(reason, MAX_REASON)) from error
         self.read_file(included, text, depth + 1)
         self.current_origin, self.last_name, self.default_ttl, self.default_ttl_known = state
-
-    def _error(self, reason: str) -> ZoneError:
-        path, line = self.tok.where()
-        return ZoneError(f"{path}:{line}: {reason}")
 
 
 def _split_at_includes(text: str) -> Iterator[tuple[int, str, str]]:
@@ -248,6 +268,11 @@ def _wire(name: dns.name.Name) -> bytes:
     return wire
 
 
-def _one_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     text = re.sub(r"caught exception <class '[\w.]+'>: ", "", str(error))
-    return " ".join(text.split()) or type(error).__name__
+    return text.strip() or type(error).__name__
+
+
+def _shortened(text: str, limit: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
