@@ -1,7 +1,9 @@
 # `make serve` and `make test` need Python 3.11 or newer with venv, and nothing else: each sets up
 # what it needs in .venv and does nothing twice.
 
-PYTHON ?= $(shell .ci/find-python)
+ifndef PYTHON
+PYTHON := $(shell .ci/find-python)
+endif
 VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
@@ -36,6 +38,7 @@ clean:
 	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/python.stamp:
+	@test -n "$(PYTHON)"  # .ci/find-python has said what is missing
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 

@@ -88,7 +88,7 @@ WRONG = {
         "none",
     ),
     "no such zone file": (["--zone", "missing.zone"], "missing.zone: No such file"),
-    "zone is a folder": (["--zone", "."], ".: Is a directory"),
+    "zone is a folder": (["--zone", "."], ".: not a file but a directory, pipe or device"),
     "no such hosts file": (["--hosts", "missing"], "missing: No such file"),
     "bad origin": (["--zone", "missing.zone=a..b"], "missing.zone"),
     "no such config": (["--config", "missing.toml"], "missing.toml: No such file"),
@@ -162,7 +162,7 @@ CONFIGS = {
     "not UTF-8": ("\udcff", "utf-8"),
     "no such key": ("[sort]\nsize = 1\n", "sort.size"),
     "no such table": ("[web]\n", "web"),
-    "wrong type": ("grace = 'long'\n", "grace: expected float, not 'long'"),
+    "wrong type": ("grace = 'long'\n", "grace: expected a number, not 'long'"),
     "boolean for a number": ("processes = true\n", "processes"),
     "zero": ("[sort]\nread_deadline = 0\n", "read_deadline must be greater than 0"),
     "negative": ("[dns]\ntcp_idle = -1\n", "tcp_idle"),
@@ -432,7 +432,7 @@ SORTS = {
 BAD_SORTS = {
     "not JSON": ([], b"[1,", " not-json: "),
     "mixed": ([], b'[1,"a"]', " not-sortable: "),
-    "not numbers": (["--lines"], b"1\nx\n", " not-json: "),
+    "not numbers": (["--lines"], b"1\nx\n", " line 2: 'x' is no number"),
     "no such file": (["missing"], b"", " missing: No such file"),
     "folder": (["."], b"", " .: Is a directory"),
 }

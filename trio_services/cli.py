@@ -4,7 +4,9 @@ What is slow to import (Trio, dnspython, Rich) is imported by the command that n
 `--help` is quick.
 """
 
+import os
 import random
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -94,62 +96,96 @@ def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> 
     def serve(
         dns: Annotated[
             list[str] | None,
-            typer.Option(metavar="HOST:PORT", help="DNS, UDP and TCP. [default: 127.0.0.1:4343]"),
+            typer.Option(
+                metavar="HOST:PORT",
+                help="DNS over UDP and TCP, repeatable.",
+                show_default="127.0.0.1:4343",
+            ),
         ] = None,
         sort: Annotated[
             list[str] | None,
-            typer.Option(metavar="HOST:PORT", help="Sort service. [default: 127.0.0.1:2015]"),
+            typer.Option(
+                metavar="HOST:PORT", help="Sort service, repeatable.", show_default="127.0.0.1:2015"
+            ),
         ] = None,
         no_dns: Annotated[bool, typer.Option("--no-dns", help="Run no DNS server.")] = False,
         no_sort: Annotated[bool, typer.Option("--no-sort", help="Run no sort service.")] = False,
         zone: Annotated[
             list[str] | None,
-            typer.Option(metavar="FILE[=ORIGIN]", help="Zone file. [default: a built-in one]"),
+            typer.Option(
+                metavar="FILE[=ORIGIN]",
+                help="Zone file, repeatable.",
+                show_default="a built-in zone",
+            ),
         ] = None,
         hosts: Annotated[
-            list[str] | None, typer.Option(metavar="FILE", help="Hosts file: A, AAAA and PTR.")
+            list[str] | None, typer.Option(metavar="FILE", help="Hosts file, repeatable.")
         ] = None,
         default_address: Annotated[
             list[str] | None,
             typer.Option(
                 metavar="IP|none",
-                help="The answer for names that no zone holds. "
-                "[default: none, or 127.0.0.1 with the built-in zone]",
+                help="The answer for names that no zone holds.",
+                show_default="none; 127.0.0.1 with the built-in zone",
             ),
         ] = None,
         algorithm: Annotated[
-            Algorithm | None, typer.Option(help="How to sort. [default: auto]")
+            Algorithm | None,
+            typer.Option(
+                metavar="NAME", help="auto, timsort, vector or gnome.", show_default="auto"
+            ),
         ] = None,
-        sort_in: Annotated[Place | None, typer.Option(help="Where to. [default: auto]")] = None,
+        sort_in: Annotated[
+            Place | None,
+            typer.Option(
+                metavar="PLACE", help="auto, inline, thread or process.", show_default="auto"
+            ),
+        ] = None,
         workers: Annotated[
-            int | None, typer.Option(min=1, help="Threads or processes that sort. [default: cores]")
+            int | None,
+            typer.Option(metavar="N", help="Threads or processes that sort.", show_default="cores"),
         ] = None,
         allow_half_close: Annotated[
             bool | None,
-            typer.Option("--allow-half-close", help="Clients may close their sending side."),
+            typer.Option(
+                "--allow-half-close", help="Serve clients that close their sending side first."
+            ),
         ] = None,
         grace: Annotated[
             float | None,
-            typer.Option(min=0, help="Seconds to finish in. [default: 10]"),
+            typer.Option(
+                metavar="SECONDS",
+                help="For what is in flight when a signal comes.",
+                show_default="10",
+            ),
         ] = None,
         processes: Annotated[
             int | None,
-            typer.Option(min=1, help="Copies, on the same ports. [default: 1]"),
+            typer.Option(
+                metavar="N", help="Copies of everything, on the same ports.", show_default="1"
+            ),
         ] = None,
         config: Annotated[
-            str | None, typer.Option(metavar="FILE.toml", help="Settings; options go before them.")
+            str | None,
+            typer.Option(metavar="FILE.toml", help="Settings; options here override them."),
         ] = None,
         ready_file: Annotated[
-            str | None, typer.Option(metavar="PATH", help="Written when everything listens.")
+            str | None, typer.Option(metavar="PATH", help="Write a JSON file when ready.")
         ] = None,
-        log_level: Annotated[LogLevel | None, typer.Option(help="[default: info]")] = None,
+        log_level: Annotated[
+            LogLevel | None,
+            typer.Option(
+                metavar="LEVEL", help="debug, info, warning or error.", show_default="info"
+            ),
+        ] = None,
         log_requests: Annotated[
             bool | None, typer.Option("--log-requests", help="Log a line for each request.")
         ] = None,
     ) -> None:
         """Run the DNS server and the sort service until SIGTERM or SIGINT; SIGHUP reloads zones."""
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
         settings = with_overrides(
-            read_settings(config) if config else ServeSettings(),
+            read_settings(config) if config is not None else ServeSettings(),
             grace=grace,
             processes=processes,
             ready_file=ready_file,
@@ -229,7 +265,7 @@ def sleepers(
 @app.command()
 def query(
     name: Annotated[str, typer.Argument(help="A domain name.")],
-    record_type: Annotated[str, typer.Argument(metavar="[TYPE]", help="A, AAAA, MX, …")] = "A",
+    record_type: Annotated[str, typer.Argument(metavar="TYPE", help="A, AAAA, MX, …")] = "A",
     server: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:4343",
     tcp: Annotated[bool, typer.Option("--tcp", help="Ask over TCP.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the whole reply as JSON.")] = False,
@@ -254,7 +290,7 @@ def query(
 
 @app.command()
 def sort(
-    file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="JSON, or - for input.")] = "-",
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON; - is standard input.")] = "-",
     server: Annotated[str, typer.Option(metavar="HOST:PORT")] = "127.0.0.1:2015",
     lines: Annotated[bool, typer.Option("--lines", help="One number a line, in and out.")] = False,
 ) -> None:
@@ -266,14 +302,20 @@ def sort(
         payload = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         _fail(f"{file}: {error.strerror}")
-    if lines:
-        payload = from_lines(payload)
     try:
+        if lines:
+            payload = from_lines(payload)
         with _progress_bar(len(payload)) as progress:
             reply = _run(partial(sort_list, payload, address, progress=progress))
     except SortFailedError as error:
         _fail(error)
-    sys.stdout.buffer.write(to_lines(reply) if lines else reply + b"\n")
+    try:
+        sys.stdout.buffer.write(to_lines(reply) if lines else reply + b"\n")
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # The reader has left, or the disk is full. Nothing more can be said there, also at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"cannot write the sorted list: {error.strerror}")
 
 
 @contextmanager
@@ -286,7 +328,9 @@ def _progress_bar(size: int) -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:>9}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+    with Progress(
+        *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    ) as bars:
         task = bars.add_task("sending", total=size)
 
         def show(phase: str, done: int, total: int) -> None:

@@ -132,12 +132,14 @@ async def query(
     except trio.TooSlowError:
         raise QueryError(f"no reply from {server} within {timeout:g} s") from None
     except (dns.exception.DNSException, EOFError) as error:
-        raise QueryError(
-            f"malformed reply from {server}: {str(error) or type(error).__name__}"
-        ) from None
+        raise QueryError(f"malformed reply from {server}: {_one_line(error)}") from None
     except (OSError, ValueError, trio.BrokenResourceError) as error:
-        raise QueryError(f"no reply from {server}: {error}") from None
+        raise QueryError(f"no reply from {server}: {_one_line(error)}") from None
     return Reply(message, _verdict(message), tcp)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _verdict(message: dns.message.Message) -> Verdict:

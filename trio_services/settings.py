@@ -6,6 +6,7 @@ field below, in the table `[dns]` or `[sort]` or at the top. All durations are s
 bytes. Nothing here imports Trio, so that every variant of the services shares it.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -80,23 +81,34 @@ class ZoneFile:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `FILE` or `FILE=ORIGIN`. A file whose own name has a `=` needs the second form."""
+        """Read `FILE` or `FILE=ORIGIN`. A file whose own name has a `=` needs the second form.
+
+        Raises:
+            SettingsError: The file or the origin is empty.
+        """
         path, equals, origin = text.rpartition("=")
-        return cls(path, origin) if equals else cls(text)
+        zone = cls(path, origin) if equals else cls(text)
+        if not zone.path or zone.origin == "":
+            raise SettingsError(f"{text!r} is not FILE or FILE=ORIGIN")
+        return zone
 
 
 def parse_default_addresses(texts: list[str]) -> tuple[IPAddress, ...]:
     """Read `--default-address`: IP addresses, or `none` alone.
 
     Raises:
-        SettingsError: Something is not an IP address, or `none` stands beside one.
+        SettingsError: Something is not an IP address, `none` stands beside one, or there are two
+            of one family.
     """
     if texts == ["none"]:
         return ()
     try:
-        return tuple(ip_address(text) for text in texts)
+        addresses = tuple(ip_address(text) for text in texts if text != "none")
     except ValueError as error:
         raise SettingsError(f"default address: {error}") from None
+    if "none" in texts or len({address.version for address in addresses}) < len(addresses):
+        raise SettingsError("default address: give none, or one for IPv4 and one for IPv6 at most")
+    return addresses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,14 +203,21 @@ class ServeSettings:
         _require_positive(self, exempt=("grace",))
 
 
+_AT_MOST = {"workers": 1024, "processes": 256}
+"""More than one for each core gains nothing; a slip of the finger must not start 100,000."""
+
+
 def _require_positive(settings: Any, *, exempt: tuple[str, ...]) -> None:
     """Refuse numbers that would stop the service from working at all."""
     for each in fields(settings):
         value = getattr(settings, each.name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if not (value > 0 or (value == 0 and each.name in exempt)):
-            raise SettingsError(f"{each.name} must be greater than 0, not {value}")
+        if not (value > 0 or (value == 0 and each.name in exempt)):  # so NaN is refused as well
+            bound = "not be negative" if each.name in exempt else "be greater than 0"
+            raise SettingsError(f"{each.name} must {bound}; it is {value}")
+        if value > _AT_MOST.get(each.name, math.inf):
+            raise SettingsError(f"{each.name} must be at most {_AT_MOST[each.name]}; it is {value}")
 
 
 def read_settings(path: str) -> ServeSettings:
@@ -234,7 +253,21 @@ def _from_table(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
             values[key] = read(value)
         except (TypeError, ValueError, SettingsError) as error:
             raise SettingsError(f"{prefix}{key}: {error}") from None
-    return cls(**values)
+    try:
+        return cls(**values)
+    except SettingsError as error:
+        raise SettingsError(f"{prefix}{error}") from None
+
+
+def _choice(kind: type[StrEnum]) -> Callable[[Any], object]:
+    """Return a reader that takes a member of `kind` by its value."""
+
+    def read(value: Any) -> object:
+        if value not in list(kind):
+            raise SettingsError(f"expected {', '.join(kind)}, not {value!r}")
+        return kind(value)
+
+    return read
 
 
 def _list_of_strings(value: object) -> list[str]:
@@ -249,6 +282,9 @@ def _addresses(value: object) -> tuple[Address, ...]:
     return tuple(map(Address.parse, _list_of_strings(value)))
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
 def _scalar_reader(default: object) -> Callable[[Any], object]:
     """Return a reader that takes a TOML value of the same kind as `default`."""
     kind = type(default)
@@ -257,7 +293,7 @@ def _scalar_reader(default: object) -> Callable[[Any], object]:
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
-            raise SettingsError(f"expected {kind.__name__}, not {value!r}")
+            raise SettingsError(f"expected {_KINDS[kind]}, not {value!r}")
         return value
 
     return read
@@ -285,9 +321,9 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "zones": lambda value: tuple(map(ZoneFile.parse, _list_of_strings(value))),
     "hosts": lambda value: tuple(_list_of_strings(value)),
     "default_addresses": lambda value: parse_default_addresses(_list_of_strings(value)),
-    "algorithm": Algorithm,
-    "sort_in": Place,
-    "log_level": LogLevel,
+    "algorithm": _choice(Algorithm),
+    "sort_in": _choice(Place),
+    "log_level": _choice(LogLevel),
     "ready_file": _file_name,
 }
 """How a TOML value becomes a field's value, where it is not a plain number, text or boolean."""

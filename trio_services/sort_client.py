@@ -1,6 +1,7 @@
 """One list in, the sorted list out: the client of the sort service."""
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,6 +16,8 @@ CHUNK_BYTES = 256 * 1024
 REPLY_GROWTH = 8
 """How many times longer than the list the sorted list can be: 1e15 comes back as
 1000000000000000.0, which is 4.5 times. More is not kept."""
+
+_JSON_NUMBER = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
 Progress = Callable[[str, int, int], None]
 """Called as `progress(phase, done, total)` in bytes; the phases are `sending` and `receiving`."""
@@ -46,7 +49,10 @@ async def sort_list(
     try:
         stream = await trio.open_tcp_stream(server.host, server.port)
     except OSError as error:
-        raise SortFailedError(f"cannot connect to {server}: {error.strerror or error}") from None
+        cause = error.__cause__  # a group, with one exception for each address that was tried
+        tried = cause.exceptions if isinstance(cause, BaseExceptionGroup) else [error]
+        reason = getattr(tried[0], "strerror", None) or tried[0]
+        raise SortFailedError(f"cannot connect to {server}: {reason}") from None
     progress = progress or _no_progress
     longest = REPLY_GROWTH * len(payload) + CHUNK_BYTES
     reply = bytearray()
@@ -108,8 +114,22 @@ def _checked(reply: bytes) -> bytes:
 
 
 def from_lines(text: bytes) -> bytes:
-    """Return the JSON array of the numbers in `text`, one a line; blank lines are left out."""
-    return b"[%s]" % b",".join(text.split())
+    """Return the JSON array of the numbers in `text`, one a line; blank lines are left out.
+
+    Raises:
+        SortFailedError: A line is no JSON number; the message says which.
+    """
+    numbers = []
+    for at, line in enumerate(text.split(b"\n"), 1):
+        number = line.strip()
+        if not number:
+            continue
+        if not _JSON_NUMBER.fullmatch(number):
+            raise SortFailedError(
+                f"line {at}: {number[:40].decode(errors='replace')!a} is no number"
+            )
+        numbers.append(number)
+    return b"[%s]" % b",".join(numbers)
 
 
 def to_lines(reply: bytes) -> bytes:

@@ -7,7 +7,6 @@ import gc
 import json
 import logging
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address
@@ -33,7 +32,6 @@ def prepared(settings: ServeSettings) -> Iterator[tuple[list[Sockets], Zones | N
     Raises:
         SettingsError: A zone has a mistake, or an address cannot be listened on.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload before there is anything to reload
     configure_logging(settings.log_level)
     raise_open_file_limit()
     with ExitStack() as closing:
