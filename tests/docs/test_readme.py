@@ -3,6 +3,7 @@
 `tests/docs/documents.py` says what a document may contain.
 """
 
+import re
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -57,3 +58,11 @@ def test_settings_shown_as_defaults_are_the_defaults(tmp_path: Path) -> None:
     for settings, keys in ((read.dns, table["dns"]), (read.sort, table["sort"])):
         assert set(keys) == {each.name for each in fields(settings)}
     assert set(table) == {each.name for each in fields(read)} - {"ready_file"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    """Every link to a file of the project has a file at its end."""
+    targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not (document.parent / target).exists()]
+    assert not missing
