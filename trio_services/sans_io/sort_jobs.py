@@ -193,6 +193,9 @@ def _sort_exactly(
     values: list[Any], algorithm: Algorithm, checkpoint: Checkpoint | None
 ) -> list[Any]:
     """Return what `_read_exactly` has read, sorted without comparing a Decimal with a float."""
+    if Decimal not in map(type, values):
+        _sort_values(values, algorithm, checkpoint)
+        return values
     below: list[Any] = []
     between: list[Any] = []
     above: list[Any] = []
@@ -269,21 +272,22 @@ def _check_sortable(values: object) -> set[type]:
 
 def _write_exactly(values: list[Any]) -> bytes:
     """Return what `_read_exactly` has read as JSON in UTF-8 without spaces."""
+    low, high = -(2**63), 2**64  # what orjson writes; other integers are spelled out for it
     if values and type(values[0]) is not str:
-        return orjson.dumps([_fragment(number) for number in values])
+        return orjson.dumps(
+            [
+                number
+                if (kind := type(number)) is float or (kind is int and low <= number < high)
+                else orjson.Fragment(str(number))
+                for number in values
+            ]
+        )
     try:
         return orjson.dumps(values)
     except orjson.JSONEncodeError:
         # Lone surrogates have no UTF-8: they, and only they, become escapes again.
         text = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
         return text.encode("utf-8", "backslashreplace")
-
-
-def _fragment(number: int | float | Decimal) -> object:
-    """Return `number`, spelled out if it is an integer beyond what orjson writes."""
-    if type(number) is float or (type(number) is int and -(2**63) <= number < 2**64):
-        return number
-    return orjson.Fragment(str(number))
 
 
 def _sort_vector(payload: Octets) -> bytes | None:
