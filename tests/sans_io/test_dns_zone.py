@@ -1,5 +1,6 @@
 """Zone files: what loads, and the one line that says where and why something does not."""
 
+import gc
 import os
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -263,6 +264,28 @@ def test_an_rrset_that_fits_no_message(tmp_path: Path) -> None:
     """An RRset that could never be sent is refused with the record that is too many."""
     lines = "".join(f'a TXT "{i:0200}"\n' for i in range(400))
     assert "a.example.: more records of one type than fit" in error_of(tmp_path, APEX + lines)
+
+
+def test_loading_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
+    """Neither records nor text nor zones wait in cycles, as the collector never sees them again."""
+    gc.collect()
+    gc.disable()  # so that nothing is frozen either
+    try:
+        zones = load_file(tmp_path, APEX + "$GENERATE 1-99 a$ A 192.0.2.$\n*.w A 192.0.2.1\n")
+        assert gc.collect() == 0
+        del zones
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_what_is_loaded_is_frozen(tmp_path: Path) -> None:
+    """The collector does not walk what was loaded, neither at once nor later; nor does it rest."""
+    before = gc.get_freeze_count()
+    zones = load_file(tmp_path, APEX + "$GENERATE 1-99 a$ A 192.0.2.$\n")
+    assert gc.get_freeze_count() > before + 99
+    assert not any(thing is zones for thing in gc.get_objects())
+    assert gc.isenabled()
 
 
 def test_the_built_in_zone() -> None:
