@@ -45,7 +45,7 @@ from trio_services.settings import (
     SortSettings,
 )
 from trio_services.sort_server import SortService, handle_sort_stream, serve_sort
-from trio_services.startup import announced, zones_for
+from trio_services.startup import announced, switching_quickly, zones_for
 from trio_services.workers import Workers, open_workers
 
 logger = logging.getLogger("trio_services")
@@ -235,8 +235,9 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
     if not dns or not responder:
         return
     try:
-        # A file system that hangs must not keep us from ending; reading can be given up.
-        zones = await trio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
+        with switching_quickly():
+            # A file system that hangs must not keep us from ending; reading can be given up.
+            zones = await trio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
     except ZoneError as error:
         logger.error("zones not reloaded, the old ones are served on: %s", error)
     except Exception:  # a bug in reading files is no reason to stop serving
