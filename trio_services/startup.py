@@ -20,8 +20,9 @@ from trio_services.sans_io.dns_zone import load_builtin_zones, load_zones
 from trio_services.settings import Address, DnsSettings, ServeSettings, SettingsError
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds for which a thread keeps the interpreter while another wants it. A system call of the loop
-may cost as much; with Python's 5 ms, the p99 of DNS queries during a reload was twice as long."""
+"""Seconds for which a thread keeps the interpreter while another wants it. A system call of the
+loop may cost as much; with Python's 5 ms, the p99 of DNS queries during a reload was twice as
+long."""
 
 logger = logging.getLogger("trio_services")
 
