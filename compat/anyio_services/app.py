@@ -1,11 +1,12 @@
 """THE nursery: the services as sibling tasks, signals, and shutdown as the order of nesting.
 
-    signals                      reload, drain, cancel
-    workers                      processes that sort; the last to go
+    everything
+    ├── signals                  reload, drain, cancel
+    ├── workers                  processes that sort; they outlive what is in flight
     └── in flight                TCP connections; after a signal they have the grace period
         └── services             dns udp, dns tcp, sort: what accepts; the first to go
 
-A signal cancels `services`: nothing is accepted any more. Leaving their nursery drains: idle
+A signal cancels the services: nothing is accepted any more. Leaving their nursery drains: idle
 connections are closed, and the nursery around them gets the grace deadline. When the last
 connection is done, or the deadline has passed, the workers are killed and the program ends. There
 are no stop flags, since there is nothing that anybody has to remember to check.
@@ -18,7 +19,7 @@ is a bug and must not be missed.
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -46,7 +47,7 @@ from trio_services.settings import (
     ServeSettings,
     SortSettings,
 )
-from trio_services.startup import announced, zones_for
+from trio_services.startup import announced, switching_quickly, zones_for
 
 logger = logging.getLogger("anyio_services")
 
@@ -56,15 +57,17 @@ async def serve(
     sockets: Sockets,
     zones: Zones | None,
     *,
+    until: Callable[[], Awaitable[None]] = anyio.sleep_forever,
     task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run every service until SIGTERM or SIGINT, then drain.
+    """Run every service until SIGTERM or SIGINT, or until `until()` returns; then drain.
 
     Args:
         settings: What to serve; a service that is None is not run.
         sockets: Bound and listening, for just these services. They are closed when nothing is to
             be accepted any more: else the kernel would go on accepting, and nobody would answer.
         zones: What the DNS server answers from; SIGHUP loads them anew. None without DNS.
+        until: Waits for whatever else may end the services.
 
     Error handling: raises an exception group when a service fails, after its siblings have been
     cancelled and the workers are gone.
@@ -73,34 +76,37 @@ async def serve(
     """
     errors = ErrorLog("dns respond", anyio.current_time)
     responder = Responder(zones, on_error=errors.report) if zones else None
+    open_connections = []
+    accepting = anyio.CancelScope()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with anyio.create_task_group() as everything:
-            async with (
-                open_workers_for(settings.sort) as workers,
-                anyio.create_task_group() as in_flight,
-            ):
-                open_connections = []
-                async with anyio.create_task_group() as services:
-                    if settings.dns and responder:
-                        open_connections.append(
-                            await start_dns(services, in_flight, settings, sockets, responder)
-                        )
-                    if settings.sort and workers:
-                        open_connections.append(
-                            await start_sort(services, in_flight, settings, sockets, workers)
-                        )
-                    obey = partial(
-                        obey_signals,
-                        reload=partial(reload_zones, settings.dns, responder),
-                        cancel=everything.cancel_scope.cancel,
-                    )
-                    everything.start_soon(obey, signals, services.cancel_scope, name="signals")
-                    task_status.started()
-                    with announced(settings.ready_file, sockets):
-                        await anyio.sleep_forever()
+            obey = partial(
+                obey_signals,
+                reload=partial(reload_zones, settings.dns, responder),
+                cancel=everything.cancel_scope.cancel,
+            )
+            everything.start_soon(obey, signals, accepting, name="signals")
+            async with anyio.create_task_group() as in_flight:
+                with accepting:
+                    workers = await everything.start(run_workers, settings.sort, name="workers")
+                    async with anyio.create_task_group() as services:
+                        if responder:
+                            open_connections.append(
+                                await start_dns(services, in_flight, settings, sockets, responder)
+                            )
+                        if workers:
+                            open_connections.append(
+                                await start_sort(services, in_flight, settings, sockets, workers)
+                            )
+                        task_status.started()
+                        with announced(settings.ready_file, sockets):
+                            await until()
+                        accepting.cancel()
                 sockets.close()
                 drain(open_connections, in_flight, settings.grace)
-            everything.cancel_scope.cancel()
+            if in_flight.cancel_scope.cancelled_caught:
+                logger.warning("what was still in flight after %g s is cancelled", settings.grace)
+            everything.cancel_scope.cancel()  # the signals and the workers are left
     logger.info("stopped")
 
 
@@ -153,11 +159,17 @@ async def start_sort(
     return connections
 
 
-@asynccontextmanager
-async def open_workers_for(sort: SortSettings | None) -> AsyncIterator[Workers | None]:
-    """Open the workers that `sort` asks for, warm; None when nothing is to be sorted."""
+async def run_workers(
+    sort: SortSettings | None,
+    *,
+    task_status: TaskStatus[Workers | None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Keep the workers that `sort` asks for; `started()` with them when they are warm.
+
+    Cancellation: kills them.
+    """
     if sort is None:
-        yield None
+        task_status.started(None)
         return
     async with open_workers(
         place=sort.sort_in,
@@ -166,12 +178,13 @@ async def open_workers_for(sort: SortSettings | None) -> AsyncIterator[Workers |
         job_deadline=sort.job_deadline,
         max_waiting=sort.max_waiting,
     ) as workers:
-        yield workers
+        task_status.started(workers)
+        await anyio.sleep_forever()
 
 
 async def obey_signals(
     signals: AsyncIterator[int],
-    services: anyio.CancelScope,
+    accepting: anyio.CancelScope,
     *,
     reload: Callable[[], Awaitable[None]],
     cancel: Callable[[], object],
@@ -179,31 +192,34 @@ async def obey_signals(
     """Do what each signal says.
 
     Args:
-        signals: SIGHUP reloads; the first other signal ends `services`, which drain; the next
-            cancels.
-        services: The scope around whatever accepts.
-        reload: Called for each SIGHUP, one call at a time.
+        signals: SIGHUP reloads; the first other signal ends `accepting`, so that its services
+            drain; the next cancels.
+        accepting: The scope around whatever accepts.
+        reload: Called for SIGHUP, one call at a time; any number of signals that come meanwhile
+            is answered by one more.
         cancel: Ends at once what is still in flight.
     """
-    turn = anyio.Lock()
+    ask, asked = anyio.create_memory_object_stream[None](1)
 
-    async def reload_in_turn() -> None:
-        # Held while files are read, on purpose: what was asked for last must be what is served.
-        async with turn:
+    async def reload_when_asked() -> None:
+        async for _ in asked:
             await reload()
 
-    async with anyio.create_task_group() as reloads:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                reloads.start_soon(reload_in_turn)
-                continue
-            name = signal.Signals(number).name
-            if services.cancel_called:
-                logger.warning("%s again: cancelling what is in flight", name)
-                cancel()
-            else:
-                logger.info("%s: no longer accepting", name)
-                services.cancel(reason=name)
+    with ask, asked:
+        async with anyio.create_task_group() as nursery:
+            nursery.start_soon(reload_when_asked, name="reload")
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    with suppress(anyio.WouldBlock):
+                        ask.send_nowait(None)
+                    continue
+                name = signal.Signals(number).name
+                if accepting.cancel_called:
+                    logger.warning("%s while draining: cancelling what is in flight", name)
+                    cancel()
+                else:
+                    logger.info("%s: no longer accepting", name)
+                    accepting.cancel(reason=name)
 
 
 def drain(open_connections: list[Connections], in_flight: TaskGroup, grace: float) -> None:
@@ -221,11 +237,15 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
     if not dns or not responder:
         return
     try:
-        # A file system that hangs must not keep us from ending; reading can be given up. On Trio:
-        # AnyIO's threads on asyncio are no daemons, and Python does not end before they do.
-        zones = await anyio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
+        with switching_quickly():
+            # A file system that hangs must not keep us from ending; reading can be given up. On
+            # Trio: AnyIO's threads on asyncio are no daemons, and Python does not end before they
+            # do.
+            zones = await anyio.to_thread.run_sync(zones_for, dns, abandon_on_cancel=True)
     except ZoneError as error:
         logger.error("zones not reloaded, the old ones are served on: %s", error)
+    except Exception:  # a bug in reading files is no reason to stop serving
+        logger.exception("zones not reloaded, the old ones are served on")
     else:
         responder.replace_zones(zones)
         logger.info("zones reloaded")

@@ -39,6 +39,9 @@ LINGER = 5.0
 """Seconds for which unread bytes are thrown away after an error, so that the client gets to read
 it: what nginx does (lingering_timeout). A sender at 13 MB/s is through with 64 MiB by then."""
 
+LAST_WORD = 0.1
+"""Seconds for telling a client that it is cut off: the kernel takes so little at once, or never."""
+
 TRAILING_BYTES = 65536
 """Bytes after the list that are read while its job runs. The original ignored them; a client that
 sends more than this is no longer watched, and the kernel's buffers stop it."""
@@ -55,6 +58,7 @@ class SortStatistics:
 
     lists: int = 0
     bytes: int = 0
+    """Of replies."""
     gone: int = 0
     """Clients that left before their reply."""
     errors: Counter[ErrorCode] = field(default_factory=Counter)
@@ -98,13 +102,17 @@ _TOO_SLOW = {
 """What a client is told whose deadline passed; one that was slow to read has had its time."""
 
 
+_CUT_OFF = {Step.READING, Step.SORTING}
+"""Steps in which a client that is cancelled has not been told anything yet."""
+
+
 @dataclass(slots=True)
 class Request:
     """One list on its way through the server: how far it is, what it holds, what became of it."""
 
     step: Step = Step.WAITING
-    received: int = 0
-    """Bytes of the list, which count as in flight."""
+    held: int = 0
+    """Bytes that count as in flight: of the list, or of its reply if that is longer."""
     payload: Payload | None = None
     outcome: str = "cancelled"
 
@@ -150,12 +158,18 @@ async def handle_sort_stream(
                 error = SortError(ErrorCode.TIMEOUT, _TOO_SLOW[request.step])
                 with anyio.move_on_after(service.settings.write_deadline):
                     await stream.send(error_reply(error))
+    except anyio.get_cancelled_exc_class():
+        if request.step in _CUT_OFF:
+            error = SortError(ErrorCode.BUSY, "the server is stopping")
+            with anyio.move_on_after(LAST_WORD, shield=True):
+                await stream.send(error_reply(error))
+        raise
     finally:
-        service.bytes_in_flight -= request.received
         if request.payload is not None:
-            request.payload.close()
+            await _close(request.payload)
+        service.bytes_in_flight -= request.held
         if service.log_requests:
-            logger.info("%d bytes: %s", request.received, request.outcome)
+            logger.info("%d bytes: %s", request.held, request.outcome)
     if request.outcome in _BYTES_UNREAD and request.step is not Step.WAITING:
         await _linger(stream)
 
@@ -175,6 +189,10 @@ async def _serve_request(
             except anyio.WouldBlock:
                 patience.allow(math.inf)  # jobs have a deadline of their own
                 reply = await _sort_unless_gone(stream, payload, service)
+        if reply is not None and len(reply) > request.held:
+            # 1e15 comes back as 1000000000000000.0, and waits here for a client who may not read.
+            service.take(len(reply) - request.held)
+            request.held = len(reply)
         request.outcome = "sorted" if reply else "gone"
     except SortError as error:
         reply = error_reply(error)
@@ -188,7 +206,7 @@ async def _serve_request(
     await stream.send(bytes(reply))
     if request.outcome == "sorted":
         statistics.lists += 1
-        statistics.bytes += request.received
+        statistics.bytes += len(reply)
 
 
 async def _receive_list(
@@ -217,7 +235,7 @@ async def _receive_list(
     data = data[SORT_PREFIX_BYTES : SORT_PREFIX_BYTES + size]
     while True:
         service.take(len(data))
-        request.received += len(data)
+        request.held += len(data)
         try:
             payload.append(data)
         except OSError as error:
@@ -284,6 +302,15 @@ async def _cancel_when_gone(stream: Stream, job: anyio.CancelScope, allow_half_c
     else:
         return
     job.cancel()
+
+
+async def _close(payload: Payload) -> None:
+    """Close `payload`; in a thread if that takes long, since unmapping 64 MiB takes 15 ms."""
+    if payload.slow_to_close:
+        with anyio.CancelScope(shield=True):  # the thread holds no lock and waits for nobody
+            await anyio.to_thread.run_sync(payload.close)
+    else:
+        payload.close()
 
 
 async def _linger(stream: Stream) -> None:

@@ -1,16 +1,18 @@
 """THE task groups: the services as sibling tasks, signals, and shutdown as the order of nesting.
 
-    workers                      processes that sort; the last to go
-    signals                      reload, drain, cancel
+    everything
+    ├── signals                  reload, drain, cancel
+    ├── workers                  processes that sort; they outlive what is in flight
     └── in flight                TCP connections; after a signal they have the grace period
-        └── services             dns udp, dns tcp, sort: what accepts; the first to go
+        └── accept
+            └── services         dns udp, dns tcp, sort: what accepts; the first to go
 
-A signal cancels `services`: nothing is accepted any more. Its end drains: idle connections are
+A signal cancels `accept`: nothing is accepted any more. Its end drains: idle connections are
 closed, and the timeout around those in flight gets the grace deadline. When the last connection is
 done, or the deadline has passed, the workers are killed and the program ends.
 
-asyncio cancels tasks, not blocks: `services` is a task of its own so that it can be cancelled, and
-what is in flight has a timeout around it so that it can be given a deadline later on.
+asyncio cancels tasks, not blocks: `accept` is a task so that it can be cancelled, and what is in
+flight has two timeouts around it, one to be given a deadline later on, and one to expire at once.
 
 An exception in a connection never arrives here (see `connections`). One in a service does: it
 cancels the siblings, kills the workers and leaves as an exception group, since a service that fails
@@ -20,8 +22,8 @@ is a bug and must not be missed.
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -47,9 +49,13 @@ from trio_services.settings import (
     ServeSettings,
     SortSettings,
 )
-from trio_services.startup import announced, zones_for
+from trio_services.startup import announced, switching_quickly, zones_for
 
 logger = logging.getLogger("asyncio_services")
+
+
+async def _sleep_forever() -> None:
+    await asyncio.Event().wait()
 
 
 async def serve(
@@ -57,15 +63,17 @@ async def serve(
     sockets: Sockets,
     zones: Zones | None,
     *,
+    until: Callable[[], Awaitable[object]] = _sleep_forever,
     task_status: asyncio.Future[None] | None = None,
 ) -> None:
-    """Run every service until SIGTERM or SIGINT, then drain.
+    """Run every service until SIGTERM or SIGINT, or until `until()` returns; then drain.
 
     Args:
         settings: What to serve; a service that is None is not run.
         sockets: Bound and listening, for just these services. They are closed when nothing is to
             be accepted any more: else the kernel would go on accepting, and nobody would answer.
         zones: What the DNS server answers from; SIGHUP loads them anew. None without DNS.
+        until: Waits for whatever else may end the services.
         task_status: Done when everything listens.
 
     Error handling: raises an exception group when a service fails, after its siblings have been
@@ -76,37 +84,41 @@ async def serve(
     loop = asyncio.get_running_loop()
     errors = ErrorLog("dns respond", loop.time)
     responder = Responder(zones, on_error=errors.report) if zones else None
+    open_connections: list[Connections] = []
+    warm: asyncio.Future[Workers | None] = loop.create_future()
     with received(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with open_workers_for(settings.sort) as workers, asyncio.TaskGroup() as everything:
-            patience = asyncio.timeout(None)
+        async with asyncio.TaskGroup() as everything:
+            working = everything.create_task(
+                run_workers(settings.sort, task_status=warm), name="workers"
+            )
+            patience, at_once = asyncio.timeout(None), asyncio.timeout(None)
             try:
-                async with patience, asyncio.TaskGroup() as in_flight:
-                    open_connections: list[Connections] = []
-                    services = in_flight.create_task(
-                        accept(
-                            settings,
-                            sockets,
-                            responder,
-                            workers,
-                            in_flight,
-                            open_connections,
-                            task_status=task_status,
-                        )
+                async with at_once, patience, asyncio.TaskGroup() as in_flight:
+                    services = partial(
+                        accept, settings, sockets, responder, warm, in_flight, open_connections
+                    )
+                    accepting = in_flight.create_task(
+                        services(until=until, task_status=task_status), name="accept"
                     )
                     obey = obey_signals(
                         signals,
-                        services,
+                        accepting,
                         reload=partial(reload_zones, settings.dns, responder),
-                        cancel=partial(give, patience, 0),
+                        cancel=partial(give, at_once, 0),
                     )
                     obeying = everything.create_task(obey, name="signals")
-                    await asyncio.wait([services])
+                    await asyncio.wait([accepting])
                     sockets.close()
                     drain(open_connections, patience, settings.grace)
             except TimeoutError:
-                if not patience.expired():
+                if patience.expired():
+                    logger.warning(
+                        "what was still in flight after %g s is cancelled", settings.grace
+                    )
+                elif not at_once.expired():
                     raise
             obeying.cancel()
+            working.cancel()
     logger.info("stopped")
 
 
@@ -114,26 +126,33 @@ async def accept(
     settings: ServeSettings,
     sockets: Sockets,
     responder: Responder | None,
-    workers: Workers | None,
+    warm: asyncio.Future[Workers | None],
     in_flight: asyncio.TaskGroup,
     open_connections: list[Connections],
     *,
+    until: Callable[[], Awaitable[object]],
     task_status: asyncio.Future[None] | None,
 ) -> None:
-    """Run whatever accepts, until cancelled; add the connections of each to `open_connections`."""
+    """Run whatever accepts once its workers are `warm`, until cancelled or `until()` returns.
+
+    The connections of each service are added to `open_connections`.
+    """
+    await asyncio.wait([warm])  # which, unlike `await warm`, can be given up and leaves it alone
+    workers = warm.result()
     async with asyncio.TaskGroup() as services:
-        if settings.dns and responder:
+        if responder:
             open_connections.append(
                 await start_dns(services, in_flight, settings, sockets, responder)
             )
-        if settings.sort and workers:
+        if workers:
             open_connections.append(
                 await start_sort(services, in_flight, settings, sockets, workers)
             )
         if task_status is not None:
             task_status.set_result(None)
         with announced(settings.ready_file, sockets):
-            await asyncio.Event().wait()
+            await until()
+        raise asyncio.CancelledError  # ends the siblings: a TaskGroup has no cancel()
 
 
 async def start_dns(
@@ -200,11 +219,15 @@ async def start(
     await asyncio.wait([task_status])
 
 
-@asynccontextmanager
-async def open_workers_for(sort: SortSettings | None) -> AsyncIterator[Workers | None]:
-    """Open the workers that `sort` asks for, warm; None when nothing is to be sorted."""
+async def run_workers(
+    sort: SortSettings | None, *, task_status: asyncio.Future[Workers | None]
+) -> None:
+    """Keep the workers that `sort` asks for; `task_status` is done with them when they are warm.
+
+    Cancellation: kills them.
+    """
     if sort is None:
-        yield None
+        task_status.set_result(None)
         return
     async with open_workers(
         place=sort.sort_in,
@@ -213,7 +236,8 @@ async def open_workers_for(sort: SortSettings | None) -> AsyncIterator[Workers |
         job_deadline=sort.job_deadline,
         max_waiting=sort.max_waiting,
     ) as workers:
-        yield workers
+        task_status.set_result(workers)
+        await _sleep_forever()
 
 
 @contextmanager
@@ -232,7 +256,7 @@ def received(*numbers: signal.Signals) -> Iterator[asyncio.Queue[int]]:
 
 async def obey_signals(
     signals: asyncio.Queue[int],
-    services: asyncio.Task[None],
+    accepting: asyncio.Task[None],
     *,
     reload: Callable[[], Awaitable[None]],
     cancel: Callable[[], object],
@@ -240,38 +264,40 @@ async def obey_signals(
     """Do what each signal says.
 
     Args:
-        signals: SIGHUP reloads; the first other signal ends `services`, which drain; the next
-            cancels.
-        services: The task of whatever accepts.
-        reload: Called for each SIGHUP, one call at a time.
+        signals: SIGHUP reloads; the first other signal ends `accepting`, so that its services
+            drain; the next cancels.
+        accepting: The task of whatever accepts.
+        reload: Called for SIGHUP, one call at a time; any number of signals that come meanwhile
+            is answered by one more.
         cancel: Ends at once what is still in flight.
     """
-    turn = asyncio.Lock()
+    asked = asyncio.Event()
 
-    async def reload_in_turn() -> None:
-        # Held while files are read, on purpose: what was asked for last must be what is served.
-        async with turn:
+    async def reload_when_asked() -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
             await reload()
 
-    async with asyncio.TaskGroup() as reloads:
+    async with asyncio.TaskGroup() as nursery:
+        nursery.create_task(reload_when_asked(), name="reload")
         while True:
             number = await signals.get()
             if number == signal.SIGHUP:
-                reloads.create_task(reload_in_turn())
+                asked.set()
                 continue
             name = signal.Signals(number).name
-            if services.cancelling():
-                logger.warning("%s again: cancelling what is in flight", name)
+            if accepting.cancelling() or accepting.done():
+                logger.warning("%s while draining: cancelling what is in flight", name)
                 cancel()
             else:
                 logger.info("%s: no longer accepting", name)
-                services.cancel(name)
+                accepting.cancel(name)
 
 
 def drain(open_connections: list[Connections], in_flight: asyncio.Timeout, grace: float) -> None:
     """Close idle connections, and give those that are busy `grace` seconds from now."""
-    if in_flight.when() is None:  # no second signal has come already
-        give(in_flight, grace)
+    give(in_flight, grace)
     for connections in open_connections:
         connections.drain()
     statistics = [each.statistics() for each in open_connections]
@@ -290,11 +316,14 @@ async def reload_zones(dns: DnsSettings | None, responder: Responder | None) -> 
     if not dns or not responder:
         return
     try:
-        # Given up when the server ends; but a thread of asyncio's is no daemon, and Python does
-        # not end before it does: a file system that hangs keeps the process.
-        zones = await asyncio.to_thread(zones_for, dns)
+        with switching_quickly():
+            # Given up when the server ends; but a thread of asyncio's is no daemon, and Python
+            # does not end before it does: a file system that hangs keeps the process.
+            zones = await asyncio.to_thread(zones_for, dns)
     except ZoneError as error:
         logger.error("zones not reloaded, the old ones are served on: %s", error)
+    except Exception:  # a bug in reading files is no reason to stop serving
+        logger.exception("zones not reloaded, the old ones are served on")
     else:
         responder.replace_zones(zones)
         logger.info("zones reloaded")

@@ -41,10 +41,11 @@ from trio_services.sans_io.sort_jobs import (
     SortError,
     load_vector_path,
     sort_payload,
+    sort_quickly,
 )
 from trio_services.settings import Place
 
-INLINE_MAX_BYTES = 8 * 1024
+INLINE_MAX_BYTES = 2 * 1024
 """Longest list that AUTO sorts on the loop: that of `trio_services`, so that both do the same. The
 crossover is at longer lists here, since handing over costs more."""
 
@@ -70,7 +71,7 @@ class WorkersStatistics:
     waiting: int
     """Requests waiting for a lane now."""
     inline: int
-    """Lists taken on by the loop itself."""
+    """Lists sorted by the loop itself."""
     done: int
     """Lists sorted in lanes."""
     replaced: int
@@ -167,13 +168,20 @@ class Workers:
         """Sort, here and now, a list that is not worth handing over.
 
         Raises:
-            BlockingIOError: It is worth it; nothing was done.
+            BlockingIOError: It is worth it, being long or in need of the exact reader, which takes
+                three times as long and more; nothing was done.
             SortError: It cannot be sorted.
         """
         if payload.size > self._inline_max:
             raise BlockingIOError
+        if self._inline_max == math.inf:
+            result: bytes | None = sort_payload(payload.view(), self._algorithm)
+        else:
+            result = sort_quickly(payload.view(), self._algorithm)
+        if result is None:
+            raise BlockingIOError
         self._inline += 1
-        return sort_payload(payload.view(), self._algorithm)
+        return result
 
     async def sort(self, payload: Payload) -> bytes | memoryview:
         """Sort a complete list. The result is valid until `payload` is closed.

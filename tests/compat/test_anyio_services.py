@@ -22,7 +22,7 @@ import anyio.to_process
 import psutil
 import pytest
 from anyio.abc import SocketListener, SocketStream
-from anyio_services import cli, workers
+from anyio_services import app, cli, workers
 from anyio_services.connections import Connections, Handler, Stream, accept_all
 from anyio_services.five_sleepers import run_sleepers
 from anyio_services.sort_worker import NICENESS
@@ -31,9 +31,10 @@ from trio.testing import MockClock
 
 from tests.system.serving import ENDLESS_LIST, environment
 from trio_services import workers as trio_workers
+from trio_services.listeners import bind_copies
 from trio_services.sans_io.payload import SHARE_ABOVE, Payload
 from trio_services.sans_io.sort_jobs import Algorithm, ErrorCode, SortError
-from trio_services.settings import ConnectionLimits, Place
+from trio_services.settings import Address, ConnectionLimits, Place, ServeSettings, SortSettings
 
 COMPAT = Path(cli.__file__).parents[1]
 
@@ -65,6 +66,91 @@ def run(request: pytest.FixtureRequest) -> Run:
             return await function()
 
     return partial(cli.run_on(request.param), guarded)
+
+
+# Services and signals.
+
+
+INLINE = ServeSettings(
+    dns=None, sort=SortSettings(addresses=(Address("127.0.0.1", 0),), sort_in=Place.INLINE)
+)
+
+
+def test_it_ends_when_until_returns(run: Run) -> None:
+    """Whoever embeds the services can end them without a signal."""
+
+    async def check() -> None:
+        [sockets] = bind_copies(INLINE)
+        end = anyio.Event()
+        async with anyio.create_task_group() as nursery:
+            await nursery.start(partial(app.serve, INLINE, sockets, None, until=end.wait))
+            end.set()
+
+    run(check)
+
+
+def test_signals_are_obeyed_while_workers_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose workers do not get ready ends at the first signal."""
+
+    async def check() -> None:
+        waiting = anyio.Event()
+
+        @asynccontextmanager
+        async def never_warm(**_: object) -> AsyncIterator[None]:
+            waiting.set()
+            await anyio.sleep_forever()
+            yield
+
+        monkeypatch.setattr(app, "open_workers", never_warm)
+        [sockets] = bind_copies(INLINE)
+        async with anyio.create_task_group() as nursery:
+            nursery.start_soon(app.serve, INLINE, sockets, None)
+            await waiting.wait()
+            signal.raise_signal(signal.SIGTERM)
+
+    run(check)
+
+
+def test_signals_do_not_pile_up(run: Run) -> None:
+    """Many SIGHUPs during a reload are answered by one more; the second SIGTERM cancels."""
+
+    async def check() -> None:
+        send, signals = anyio.create_memory_object_stream[int](100)
+        go_on, cancelled, again = anyio.Event(), anyio.Event(), anyio.Event()
+        first = anyio.Event()
+        reloads = 0
+
+        async def reload() -> None:
+            nonlocal reloads
+            reloads += 1
+            (again if first.is_set() else first).set()
+            await go_on.wait()
+
+        accepting = anyio.CancelScope()
+        with send, signals:
+            async with anyio.create_task_group() as nursery:
+                nursery.start_soon(
+                    partial(app.obey_signals, reload=reload, cancel=cancelled.set),
+                    signals,
+                    accepting,
+                )
+                send.send_nowait(signal.SIGHUP)
+                await first.wait()
+                for _ in range(50):
+                    send.send_nowait(signal.SIGHUP)
+                send.send_nowait(signal.SIGTERM)
+                with accepting:
+                    await anyio.sleep_forever()
+                assert reloads == 1
+                assert not cancelled.is_set()
+                go_on.set()
+                await again.wait()
+                send.send_nowait(signal.SIGTERM)
+                await cancelled.wait()
+                assert reloads == 2
+                nursery.cancel_scope.cancel()
+
+    run(check)
 
 
 # Connections.

@@ -9,14 +9,14 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
-from asyncio_services import worker_process
+from asyncio_services import app, worker_process
 from asyncio_services.connections import Connections, Handler
 from asyncio_services.dns_server import serve_dns_tcp, serve_dns_udp
 from asyncio_services.five_sleepers import draw_timeline, run_sleepers
@@ -24,7 +24,7 @@ from asyncio_services.workers import Workers, open_workers
 
 from tests.compat.jumping_clock import run_jumping
 from tests.system.serving import ENDLESS_LIST, PATIENCE, ROOT, environment
-from trio_services.listeners import bind_copies
+from trio_services.listeners import Sockets, bind_copies
 from trio_services.sans_io.payload import SHARE_ABOVE, Payload
 from trio_services.sans_io.sort_jobs import Algorithm, ErrorCode, SortError
 from trio_services.settings import (
@@ -33,6 +33,7 @@ from trio_services.settings import (
     DnsSettings,
     Place,
     ServeSettings,
+    SortSettings,
 )
 
 OPEN = partial(
@@ -43,6 +44,8 @@ OPEN = partial(
     job_deadline=PATIENCE,
     max_waiting=10,
 )
+
+INLINE = SortSettings(addresses=(Address("127.0.0.1", 0),), sort_in=Place.INLINE)
 
 RUN_WITHOUT_TRIO = """
 import asyncio, os, signal, sys
@@ -123,6 +126,83 @@ def test_nothing_imports_trio() -> None:
     )
     assert done.stdout == "loaded:\n"
     assert done.stderr == ""
+
+
+def serving_sort(sockets: Sockets, **options: Any) -> Coroutine[Any, Any, None]:
+    """Serve lists as `app.serve` does, sorted in place."""
+    return app.serve(ServeSettings(dns=None, sort=INLINE), sockets, None, **options)
+
+
+def test_it_ends_when_until_returns() -> None:
+    """Whoever embeds the services can end them without a signal."""
+
+    async def check() -> None:
+        [sockets] = bind_copies(ServeSettings(dns=None, sort=INLINE))
+        end = asyncio.Event()
+        async with asyncio.TaskGroup() as nursery:
+            started = asyncio.get_running_loop().create_future()
+            nursery.create_task(serving_sort(sockets, until=end.wait, task_status=started))
+            await started
+            end.set()
+
+    run_soon(check)
+
+
+def test_signals_are_obeyed_while_workers_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server whose workers do not get ready ends at the first signal."""
+    waiting = asyncio.Event()
+
+    @asynccontextmanager
+    async def never_warm(**_: object) -> AsyncIterator[None]:
+        waiting.set()
+        await asyncio.Event().wait()
+        yield
+
+    monkeypatch.setattr(app, "open_workers", never_warm)
+
+    async def check() -> None:
+        [sockets] = bind_copies(ServeSettings(dns=None, sort=INLINE))
+        async with asyncio.TaskGroup() as nursery:
+            nursery.create_task(serving_sort(sockets))
+            await waiting.wait()
+            signal.raise_signal(signal.SIGTERM)
+
+    run_soon(check)
+
+
+def test_signals_do_not_pile_up() -> None:
+    """Many SIGHUPs during a reload are answered by one more; the second SIGTERM cancels."""
+
+    async def check() -> None:
+        signals: asyncio.Queue[int] = asyncio.Queue()
+        go_on, cancelled = asyncio.Event(), asyncio.Event()
+        reloads = 0
+
+        async def reload() -> None:
+            nonlocal reloads
+            reloads += 1
+            await go_on.wait()
+
+        accepting = asyncio.create_task(asyncio.sleep(PATIENCE))
+        obey = app.obey_signals(signals, accepting, reload=reload, cancel=cancelled.set)
+        obeying = asyncio.create_task(obey)
+        signals.put_nowait(signal.SIGHUP)
+        await until(lambda: reloads)
+        for _ in range(50):
+            signals.put_nowait(signal.SIGHUP)
+        signals.put_nowait(signal.SIGTERM)
+        await asyncio.wait([accepting])
+        assert reloads == 1
+        assert not cancelled.is_set()
+        go_on.set()
+        await until(lambda: reloads == 2)
+        signals.put_nowait(signal.SIGTERM)
+        await cancelled.wait()
+        assert reloads == 2
+        obeying.cancel()
+        await asyncio.wait([obeying])
+
+    run_soon(check)
 
 
 def test_sleepers() -> None:

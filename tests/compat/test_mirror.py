@@ -19,7 +19,6 @@ MIRRORS = {name: ROOT / "compat" / name for name in ("asyncio_services", "anyio_
 FILES = ("app", "five_sleepers", "dns_server", "sort_server", "workers", "connections")
 
 _BUILT_ON_EAGER_IO = "trio_services has it in eager_io, which is not mirrored"
-_COPIES = "`until` ends a copy whose supervisor is gone; only trio-services has one"
 _NO_HANDSHAKE = "a TaskGroup has no start()"
 _EXPIRED = "asyncio raises RuntimeError when an expired timeout is moved"
 _LATE_READ = "a request that was already there takes passes of the loop to be read"
@@ -31,7 +30,6 @@ ALLOWED: Mapping[tuple[str, str], Mapping[str, str]] = {
         "accept": "the services are one task, since a TaskGroup cannot be cancelled from outside",
         "give": _EXPIRED,
         "received": "a loop's signal handlers are no context manager",
-        "serve": _COPIES,
         "start": _NO_HANDSHAKE,
     },
     ("asyncio_services", "dns_server"): {
@@ -56,7 +54,6 @@ ALLOWED: Mapping[tuple[str, str], Mapping[str, str]] = {
         "Stream": _TWO_HALVES,
         "send_all": "write() and drain() in one (10)",
     },
-    ("anyio_services", "app"): {"serve": _COPIES},
     ("anyio_services", "sort_server"): {"RECEIVE_BYTES": _BUILT_ON_EAGER_IO},
     ("anyio_services", "workers"): {
         "Lane": _LIBRARY_POOL,

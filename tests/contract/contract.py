@@ -236,7 +236,14 @@ DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         originals.draining_is_not_known,
         "no signal is handled",
-        (life.drain, life.drain_of_a_job, life.idle_connections, life.grace, life.second_signal),
+        (
+            life.drain,
+            life.drain_of_a_job,
+            life.idle_connections,
+            life.grace,
+            life.last_word,
+            life.second_signal,
+        ),
         ORIGINAL_SORT,
     ),
     Difference(

@@ -154,7 +154,23 @@ async def grace(subject: Subject) -> None:
         await stream.send_all(sort_request(ENDLESS_LIST))
         await at_work(server)
         server.process.send_signal(signal.SIGTERM)
-        assert await is_closed(stream)
+        with trio.fail_after(PATIENCE):
+            assert b'"busy"' in await read_all(stream)
+        assert await server.ended() == 0
+
+
+@promise("sort")
+async def last_word(subject: Subject) -> None:
+    """A client that is cut off within its list, at the end of the grace period, is told `busy`."""
+    async with (
+        subject.serving("--no-dns", "--sort-in", "inline", "--grace", "0.1") as server,
+        await trio.open_tcp_stream(server.sort.host, server.sort.port) as stream,
+    ):
+        await stream.send_all(sort_request(SHORT)[:9])
+        assert await sorted_by(server, SHORT) == SHORT_SORTED  # accepted later: ours has begun
+        server.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(PATIENCE):
+            assert b'"busy"' in await read_all(stream)
         assert await server.ended() == 0
 
 
@@ -171,7 +187,8 @@ async def second_signal(subject: Subject) -> None:
         server.process.send_signal(signal.SIGTERM)
         await until_refused(address)
         server.process.send_signal(signal.SIGTERM)
-        assert await is_closed(stream)
+        with trio.fail_after(PATIENCE):
+            assert b'"busy"' in await read_all(stream)
         assert await server.ended() == 0
 
 
