@@ -154,10 +154,13 @@ async def handle_sort_stream(
                 error = SortError(ErrorCode.TIMEOUT, _TOO_SLOW[request.step])
                 with trio.move_on_after(service.settings.write_deadline):
                     await stream.send_all(error_reply(error))
-    except trio.Cancelled:
+    except* trio.Cancelled:  # alone, or in the group of the nursery in which a job is watched
         if request.step in _CUT_OFF:
             error = SortError(ErrorCode.BUSY, "the server is stopping")
-            with trio.move_on_after(LAST_WORD, shield=True):
+            with (
+                suppress(trio.BrokenResourceError),
+                trio.move_on_after(LAST_WORD, shield=True),
+            ):
                 await stream.send_all(error_reply(error))
         raise
     finally:

@@ -259,6 +259,12 @@ async def is_closed(stream: trio.SocketStream) -> bool:
         return not await read_all(stream)
 
 
+async def was_cut_off(stream: trio.SocketStream) -> bool:
+    """Wait for the sort server to close; tell whether it said that it is stopping."""
+    with trio.fail_after(PATIENCE):
+        return b'"the server is stopping"' in await read_all(stream)
+
+
 def has_ipv6() -> bool:
     """Tell whether this machine has ::1."""
     try:

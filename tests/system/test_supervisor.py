@@ -19,12 +19,12 @@ from tests.system.serving import (
     Server,
     addresses,
     in_flight,
-    is_closed,
     read_all,
     run_program,
     serving,
     sort_raw,
     sort_request,
+    was_cut_off,
 )
 from tests.system.test_reload import write_zone
 from trio_services.listeners import bind_copies
@@ -119,7 +119,7 @@ async def test_second_signal_reaches_the_copies() -> None:
             server.process.send_signal(signal.SIGTERM)
             await server.said("no longer accepting", 3)
             server.process.send_signal(signal.SIGTERM)
-            assert await is_closed(stream)
+            assert await was_cut_off(stream)
         assert await server.ended() == 0
 
 
