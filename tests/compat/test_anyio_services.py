@@ -4,6 +4,7 @@ Plain test functions that call `anyio.run`: pytest's own loop is Trio, and these
 others too. What all variants promise is in `tests/contract`.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -478,6 +479,7 @@ def test_a_warm_worker_is_nice_and_deaf_to_ctrl_c(run: Run) -> None:
 
 def test_no_process_outlives_the_loop(run: Run) -> None:
     """When the loop has ended, idle workers have too, with their descriptors."""
+    gc.collect()  # what other tests left to be closed
     before = len(os.listdir("/dev/fd"))
 
     async def check() -> None:
