@@ -8,7 +8,7 @@ siblings run, and cancellation arrives there.
 
 A reply leaves from the address that the query was sent to (RFC 2181 section 4). A socket bound to
 one address does that by itself; one bound to all addresses needs to be told by the kernel, with
-every datagram, which address it was sent to (`IP_PKTINFO`), which costs about 2 µs more.
+every datagram, which address it was sent to (`IP_PKTINFO`), which costs about 1.3 µs more.
 
 Over TCP (RFC 7766) a connection is a task. Whatever one read completes is answered in order, in
 one write. All that a peer can use up is bounded: connections, time to send a message, time to read
@@ -35,7 +35,7 @@ Respond = Callable[[bytes], bytes | None]
 
 UDP_BATCH = 64
 """Datagrams between two checkpoints: about 0.4 ms, so siblings are never kept longer. Twice as
-many save less than 2 % of the cost of a query."""
+many made a query no cheaper (5.6 µs against 5.5)."""
 
 MAX_QUERY_BYTES = 4096
 """A query has one name, at most 255 bytes, and options; longer datagrams are cut and then
