@@ -430,6 +430,8 @@ def test_busy_when_too_many_wait(run: Run) -> None:
         async with open_process_workers(max_waiting=1) as pool:
             async with anyio.create_task_group() as requests:
                 requests.start_soon(sort, pool, ENDLESS_LIST)
+                # Trio starts tasks in random order; the short one would be done before we look.
+                await anyio.wait_all_tasks_blocked()
                 requests.start_soon(sort, pool, b"[2,1]")
                 await anyio.wait_all_tasks_blocked()
                 statistics = pool.statistics()
