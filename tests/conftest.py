@@ -5,3 +5,5 @@ from hypothesis import settings
 # An example that takes long says more about the machine than about the code.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+pytest_plugins = ["tests.browser"]
