@@ -78,6 +78,8 @@ def trio_services(*options: str, cores: str = SERVER_CORE) -> Iterator[Server]:
     """Run `trio-services serve` on free ports."""
     arguments = ["serve", "--dns", "127.0.0.1:0", "--sort", "127.0.0.1:0"]
     arguments += ["--log-level", "warning", *options]
+    if "--status" not in options:
+        arguments.append("--no-status")
     with started("trio_services", *arguments, cores=cores) as server:
         yield server
 

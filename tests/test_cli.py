@@ -31,7 +31,7 @@ from trio_services.settings import Address
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
 
-FREE = ("--dns", "127.0.0.1:0", "--sort", "127.0.0.1:0")
+FREE = ("--dns", "127.0.0.1:0", "--sort", "127.0.0.1:0", "--no-status")
 
 
 def is_one_line(done: Finished, *parts: str) -> bool:
@@ -221,7 +221,9 @@ async def test_address_in_use(kind: socket.SocketKind, processes: str) -> None:
     with socket.socket(type=kind) as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = await run_program("serve", "--dns", address, "--no-sort", "--processes", processes)
+        done = await run_program(
+            *("serve", "--no-status", "--dns", address, "--no-sort", "--processes", processes)
+        )
     name = "TCP" if kind == socket.SOCK_STREAM else "UDP"
     assert is_one_line(done, f"cannot listen on {address} ({name}): address already in use"), done
 
@@ -230,7 +232,7 @@ async def test_two_servers_do_not_share_a_port() -> None:
     """A second server on the ports of a running one does not start, also with copies."""
     async with serving("--processes", "2") as server:
         for options in (["--sort", str(server.sort)], ["--dns", str(server.dns), "--no-sort"]):
-            done = await run_program("serve", "--dns", "127.0.0.1:0", *options)
+            done = await run_program("serve", "--no-status", "--dns", "127.0.0.1:0", *options)
             assert is_one_line(done, "already in use"), done
 
 

@@ -1,6 +1,6 @@
 """Settings: what can be written is understood, and what cannot is said in one line."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from trio_services.settings import (
     ServeSettings,
     SettingsError,
     SortSettings,
+    StatusSettings,
     ZoneFile,
     parse_default_addresses,
     read_settings,
@@ -133,6 +134,7 @@ def test_every_setting_can_be_read(tmp_path: Path) -> None:
         grace = 3
         processes = 2
         ready_file = "ready.json"
+        trace = "trace.json"
         log_level = "debug"
         log_requests = true
         [dns]
@@ -160,6 +162,11 @@ def test_every_setting_can_be_read(tmp_path: Path) -> None:
         max_waiting = 0
         max_bytes = 8
         allow_half_close = true
+        [status]
+        address = "[::1]:8043"
+        control = true
+        streams = 9
+        connections = 10
         """,
     )
     settings = read_settings(path)
@@ -199,11 +206,17 @@ def test_every_setting_can_be_read(tmp_path: Path) -> None:
             max_bytes=8,
             allow_half_close=True,
         ),
+        status=StatusSettings(
+            address=Address("::1", 8043), control=True, streams=9, connections=10
+        ),
+        trace=str(tmp_path / "trace.json"),
     )
+    assert settings.status
     for read, default in (
         (settings, ServeSettings()),
         (settings.dns, DnsSettings()),
         (settings.sort, SortSettings()),
+        (settings.status, StatusSettings()),
     ):
         for each in fields(default):
             untouched = getattr(read, each.name) == getattr(default, each.name)
@@ -217,6 +230,8 @@ def test_every_setting_can_be_read(tmp_path: Path) -> None:
         ("[dns]\n[sort]\n", ServeSettings()),
         ("dns = false", ServeSettings(dns=None)),
         ("sort = false", ServeSettings(sort=None)),
+        ("status = false", ServeSettings()),
+        ("[status]\n", ServeSettings(status=StatusSettings())),
         ("grace = 0", ServeSettings(grace=0.0)),
         (
             "[dns]\ndefault_addresses = ['none']",
@@ -301,3 +316,13 @@ def test_overrides_change_what_is_given() -> None:
     assert changed == SortSettings(workers=3, max_waiting=0, allow_half_close=False)
     with pytest.raises(SettingsError, match=r"^workers must be"):
         with_overrides(settings, workers=0)
+
+
+def test_the_file_goes_before_the_defaults_that_it_is_read_with(tmp_path: Path) -> None:
+    """What a file does not say is as in the defaults; a status page can be taken out of them."""
+    with_page = ServeSettings(status=StatusSettings())
+    path = tmp_path / "settings.toml"
+    path.write_text("grace = 1\n")
+    assert read_settings(str(path), with_page) == replace(with_page, grace=1.0)
+    path.write_text("status = false\n")
+    assert read_settings(str(path), with_page) == ServeSettings()

@@ -27,6 +27,7 @@ from trio_services.settings import (
     ServeSettings,
     SettingsError,
     SortSettings,
+    StatusSettings,
     ZoneFile,
     parse_default_addresses,
     read_settings,
@@ -84,12 +85,18 @@ def _common(
     """A static DNS server and a sort service as sibling tasks of one Trio nursery."""
 
 
-def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> None:
+def add_serve_command(
+    app: typer.Typer,
+    run: Callable[[ServeSettings], int],
+    *,
+    status_by_default: StatusSettings | None = None,
+) -> None:
     """Add the command `serve` to `app`: the same options for every variant of the services.
 
     Args:
         app: Where the command is added.
         run: Serves by the settings that the options make; returns the exit status.
+        status_by_default: The status page if no option and no file says anything of it.
     """
 
     @app.command()
@@ -165,6 +172,25 @@ def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> 
                 metavar="N", help="Copies of everything, on the same ports.", show_default="1"
             ),
         ] = None,
+        status: Annotated[
+            str | None,
+            typer.Option(
+                metavar="HOST:PORT",
+                help="Status page, metrics and health.",
+                show_default="127.0.0.1:8043, or a free port" if status_by_default else "none",
+            ),
+        ] = None,
+        no_status: Annotated[bool, typer.Option("--no-status", help="No status page.")] = False,
+        status_control: Annotated[
+            bool | None,
+            typer.Option("--status-control", help="Let the page cancel connections, and trace."),
+        ] = None,
+        trace: Annotated[
+            str | None,
+            typer.Option(
+                metavar="FILE", help="At the end, write what each task did, for Perfetto."
+            ),
+        ] = None,
         config: Annotated[
             str | None,
             typer.Option(metavar="FILE.toml", help="Settings; options here override them."),
@@ -184,11 +210,14 @@ def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> 
     ) -> None:
         """Run the DNS server and the sort service until SIGTERM or SIGINT; SIGHUP reloads zones."""
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there are tasks to show
+        defaults = ServeSettings(status=status_by_default)
         settings = with_overrides(
-            read_settings(config) if config is not None else ServeSettings(),
+            read_settings(config, defaults) if config is not None else defaults,
             grace=grace,
             processes=processes,
             ready_file=ready_file,
+            trace=trace,
             log_level=log_level,
             log_requests=log_requests,
         )
@@ -211,10 +240,17 @@ def add_serve_command(app: typer.Typer, run: Callable[[ServeSettings], int]) -> 
         run_sort = not no_sort and (settings.sort is not None or bool(sort))
         if not run_dns and not run_sort:
             _fail("there is nothing to serve")
+        status_settings = with_overrides(
+            settings.status or StatusSettings(),
+            address=Address.parse(status) if status else None,
+            control=status_control,
+        )
+        run_status = not no_status and (settings.status is not None or bool(status))
         settings = replace(
             settings,
             dns=dns_settings if run_dns else None,
             sort=sort_settings if run_sort else None,
+            status=status_settings if run_status else None,
         )
         raise typer.Exit(run(settings))
 
@@ -233,7 +269,7 @@ def _serve_on_trio(settings: ServeSettings) -> int:
         return run_reporting(trio.run, supervise, settings, socket_sets, zones)
 
 
-add_serve_command(app, _serve_on_trio)
+add_serve_command(app, _serve_on_trio, status_by_default=StatusSettings())
 
 
 def _run(main: Callable[..., Awaitable[T]], *args: object) -> T:

@@ -2,8 +2,8 @@
 
 Settings are frozen values that are made once, before anything runs: from the defaults here, a
 TOML file (`--config`) and the command line, in that order. A key in the file is the name of a
-field below, in the table `[dns]` or `[sort]` or at the top. All durations are seconds, all sizes
-bytes. Nothing here imports Trio, so that every variant of the services shares it.
+field below, in the table `[dns]`, `[sort]` or `[status]` or at the top. All durations are seconds,
+all sizes bytes. Nothing here imports Trio, so that every variant of the services shares it.
 """
 
 import math
@@ -185,17 +185,43 @@ class SortSettings:
         _require_positive(self, exempt=("max_waiting",))
 
 
+DEFAULT_STATUS = Address("127.0.0.1", 8043)
+"""Where the status page is unless it is said. Loopback: it shows who asks for what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSettings:
+    """The status page, metrics and health."""
+
+    address: Address | None = None
+    """None: `DEFAULT_STATUS`, or any free port of its host if another server has that one. So a
+    second server on a machine needs no further option; where its page is, its log says."""
+    control: bool = False
+    """Whether the page may change anything: cancel a connection, record a trace."""
+    streams: int = 8
+    """Pages that are open at the same time; each is sent the whole task tree twice a second."""
+    connections: int = 64
+    """Six for each of eight browsers, and room for those that scrape the metrics."""
+
+    def __post_init__(self) -> None:
+        _require_positive(self, exempt=())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """Everything that `trio-services serve` runs; a service that is None is not run."""
 
     dns: DnsSettings | None = field(default_factory=DnsSettings)
     sort: SortSettings | None = field(default_factory=SortSettings)
+    status: StatusSettings | None = None
+    """`trio-services serve` has it by default; what embeds or compares the services has none."""
     grace: float = 10.0
     """From the first signal until what is in flight is cancelled: what systemd and Kubernetes
     allow a service (90 s and 30 s) leaves room for it."""
     processes: int = 1
     ready_file: str | None = None
+    trace: str | None = None
+    """A file that is given, at the end, what every task did and when, in Chrome's trace format."""
     log_level: LogLevel = LogLevel.INFO
     log_requests: bool = False
 
@@ -220,8 +246,12 @@ def _require_positive(settings: Any, *, exempt: tuple[str, ...]) -> None:
             raise SettingsError(f"{each.name} must be at most {_AT_MOST[each.name]}; it is {value}")
 
 
-def read_settings(path: str) -> ServeSettings:
+def read_settings(path: str, defaults: ServeSettings | None = None) -> ServeSettings:
     """Read a TOML file of settings; file names in it are relative to its folder.
+
+    Args:
+        path: The file.
+        defaults: What holds where the file says nothing; None for the defaults of the fields.
 
     Raises:
         SettingsError: It cannot be read, is not TOML, or has a key or value that does not fit.
@@ -229,10 +259,14 @@ def read_settings(path: str) -> ServeSettings:
     try:
         with Path(path).open("rb") as file:
             table = tomllib.load(file)
-        for name, cls in (("dns", DnsSettings), ("sort", SortSettings)):
+        for name, service in (
+            ("dns", DnsSettings()),
+            ("sort", SortSettings()),
+            ("status", StatusSettings()),
+        ):
             if isinstance(table.get(name), dict):
-                table[name] = _from_table(cls, table[name], f"{name}.")
-        settings = _from_table(ServeSettings, table)
+                table[name] = _from_table(service, table[name], f"{name}.")
+        settings = _from_table(defaults or ServeSettings(), table)
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, SettingsError) as error:
@@ -240,10 +274,9 @@ def read_settings(path: str) -> ServeSettings:
     return _relative_to(settings, Path(path).parent)
 
 
-def _from_table(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
-    """Make the settings class `cls` from a TOML table whose keys are names of its fields."""
-    defaults = cls()
-    names = {each.name for each in fields(cls)}  # type: ignore[arg-type]
+def _from_table(defaults: T, table: Mapping[str, Any], prefix: str = "") -> T:
+    """Return the settings `defaults` with what a TOML table says, by the names of its fields."""
+    names = {each.name for each in fields(defaults)}  # type: ignore[arg-type]
     values = {}
     for key, value in table.items():
         if key not in names:
@@ -254,7 +287,7 @@ def _from_table(cls: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
         except (TypeError, ValueError, SettingsError) as error:
             raise SettingsError(f"{prefix}{key}: {error}") from None
     try:
-        return cls(**values)
+        return replace(defaults, **values)  # type: ignore[type-var]
     except SettingsError as error:
         raise SettingsError(f"{prefix}{error}") from None
 
@@ -303,20 +336,22 @@ def _service_or_false(value: object) -> object:
     """Take a table that was read already, or `false` for a service that is not run."""
     if value is False:
         return None
-    if not isinstance(value, DnsSettings | SortSettings):
+    if not isinstance(value, DnsSettings | SortSettings | StatusSettings):
         raise SettingsError(f"expected a table or false, not {value!r}")
     return value
 
 
-def _file_name(value: object) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise SettingsError(f"expected a file name, not {value!r}")
+        raise SettingsError(f"expected a string, not {value!r}")
     return value
 
 
 _READERS: dict[str, Callable[[Any], object]] = {
     "dns": _service_or_false,
     "sort": _service_or_false,
+    "status": _service_or_false,
+    "address": lambda value: Address.parse(_text(value)),
     "addresses": _addresses,
     "zones": lambda value: tuple(map(ZoneFile.parse, _list_of_strings(value))),
     "hosts": lambda value: tuple(_list_of_strings(value)),
@@ -324,7 +359,8 @@ _READERS: dict[str, Callable[[Any], object]] = {
     "algorithm": _choice(Algorithm),
     "sort_in": _choice(Place),
     "log_level": _choice(LogLevel),
-    "ready_file": _file_name,
+    "ready_file": _text,
+    "trace": _text,
 }
 """How a TOML value becomes a field's value, where it is not a plain number, text or boolean."""
 
@@ -347,4 +383,5 @@ def _relative_to(settings: ServeSettings, folder: Path) -> ServeSettings:
         hosts=tuple(str(folder / path) for path in settings.dns.hosts),
     )
     ready_file = settings.ready_file and str(folder / settings.ready_file)
-    return replace(settings, dns=dns, ready_file=ready_file)
+    trace = settings.trace and str(folder / settings.trace)
+    return replace(settings, dns=dns, ready_file=ready_file, trace=trace)

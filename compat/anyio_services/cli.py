@@ -71,6 +71,8 @@ def serve_on(backend: Backend, settings: ServeSettings) -> int:
 
     if settings.processes > 1:
         raise SettingsError("processes: only trio-services runs more than one")
+    if settings.status or settings.trace:
+        raise SettingsError("status, trace: only trio-services shows itself")
     run = run_on(backend)
     with prepared(settings) as ([sockets], zones):
         return run_reporting(run, serve, settings, sockets, zones)

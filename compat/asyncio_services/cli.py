@@ -70,6 +70,8 @@ def serve_on(loop: Loop, settings: ServeSettings) -> int:
 
     if settings.processes > 1:
         raise SettingsError("processes: only trio-services runs more than one")
+    if settings.status or settings.trace:
+        raise SettingsError("status, trace: only trio-services shows itself")
     with prepared(settings) as ([sockets], zones):
         return run_reporting(run_on, loop, serve(settings, sockets, zones))
 

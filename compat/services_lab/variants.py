@@ -91,7 +91,7 @@ def _originals() -> Iterable[Variant]:
 
 
 def _services() -> Iterable[Variant]:
-    yield Variant(name="trio", package="trio_services", runtime=("trio",))
+    yield Variant(name="trio", package="trio_services", runtime=("trio",), options=("--no-status",))
     for loop in ("asyncio", "uvloop"):
         yield Variant(
             name=loop, package="asyncio_services", runtime=(loop,), options=("--loop", loop)

@@ -143,6 +143,8 @@ async def serving(
     for service in ("--dns", "--sort"):
         if service not in options:
             arguments += [service, "127.0.0.1:0"]
+    if "--status" not in options:
+        arguments.append("--no-status")
     with TemporaryDirectory() as folder:
         process = await trio.lowlevel.open_process(
             [*program, "serve", "--ready-file", f"{folder}/ready.json", *arguments],
