@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.live import Live
 
 from services_lab.ready import announced, as_json
-from services_lab.table import Row, draw, measure
+from services_lab.table import Row, draw
+from services_lab.usage import measure
 from services_lab.variants import Variant
 from services_lab.warden import STOP_GRACE, note_path, signal_group
 from trio_services.app import obey_signals

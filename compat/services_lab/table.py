@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import psutil
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from services_lab.usage import Usage
 from services_lab.variants import Variant
 from trio_services.settings import Address
 
@@ -15,20 +15,6 @@ WIDE = 110
 """Columns from which on addresses are written in full; below, their port is enough."""
 
 MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a variant and all processes below it use.
-
-    Attributes:
-        memory: Bytes of the proportional set size where the system tells it (Linux), which counts
-            a page that n processes share as an n-th for each; else of the resident set size.
-        cpu: Seconds of CPU time since the start, those of workers that have ended included.
-    """
-
-    memory: int
-    cpu: float
 
 
 @dataclass(slots=True)
@@ -49,25 +35,6 @@ class Row:
     addresses: dict[str, Address] = field(default_factory=dict)
     usage: Usage | None = None
     load: float | None = None
-
-
-def measure(pid: int) -> Usage | None:
-    """Measure a process and all below it; None if it has ended. Takes a millisecond for each."""
-    try:
-        root = psutil.Process(pid)
-        processes = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return None
-    memory, cpu = 0, 0.0
-    for process in processes:
-        try:
-            used = process.memory_full_info()
-            times = process.cpu_times()
-        except psutil.Error:
-            continue  # a worker that ended just now
-        memory += getattr(used, "pss", used.rss)
-        cpu += times.user + times.system + times.children_user + times.children_system
-    return Usage(memory, cpu)
 
 
 def draw(rows: Sequence[Row], width: int) -> RenderableType:
