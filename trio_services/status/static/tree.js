@@ -1,0 +1,275 @@
+// The nursery, as a tree that changes while it is watched.
+//
+// Every snapshot is the whole tree. Its nodes are matched with those that are drawn by their numbers, so that
+// an element lives as long as its task: what has the focus, is folded or shows its frames stays so.
+// A node that comes is lit for a moment, one that goes fades. Keys are those of the ARIA tree pattern
+// (https://www.w3.org/WAI/ARIA/apg/patterns/treeview/).
+//
+// What is drawn is bounded, however large the tree is.
+
+import { duration, element, number, say } from "./words.js";
+
+const SIBLINGS_DRAWN = 100; // of one nursery
+const ROWS_DRAWN = 500; // in all: what a laptop lays out in well under half a second
+const LEVELS_DRAWN = 40;
+const FADE = 700; // ms; the style sheet's animation is as long
+
+/** The nodes under a node: a task has nurseries, a nursery has tasks. */
+const under = (node) => node.nurseries ?? node.tasks ?? [];
+
+const isTask = (node) => node.nurseries !== undefined;
+
+/** How many tasks there are in a tree; folded ones count as often as they stand for. */
+export function countTasks(root) {
+  let tasks = 0;
+  const todo = [[root, 1]];
+  while (todo.length) {
+    const [node, times] = todo.pop();
+    const count = times * (node.count ?? 1);
+    if (isTask(node)) tasks += count;
+    for (const child of under(node)) todo.push([child, count]);
+  }
+  return tasks;
+}
+
+/** `file.py:12 function` of a frame. */
+const place = (frame) => `${frame.file.split("/").pop()}:${frame.line} ${frame.function}`;
+
+/** The tree in a `<ul role="tree">`. */
+export class Tree {
+  /**
+   * @param list    the element.
+   * @param cancel  called with the node of a task that is to be cancelled.
+   */
+  constructor(list, cancel) {
+    this.list = list;
+    this.cancel = cancel;
+    this.control = false;
+    this.top = new Group(this, list, 1);
+    this.fresh = true;
+    list.addEventListener("keydown", (event) => this.pressed(event));
+    list.addEventListener("focusin", (event) => this.focused(event.target.closest("[role=treeitem]")));
+  }
+
+  /**
+   * Draw a snapshot.
+   * @param roots    tasks: one, or one of each copy.
+   * @param control  whether tasks may be cancelled.
+   */
+  update(roots, control) {
+    this.control = control;
+    this.rows = 0;
+    this.top.update(roots);
+    this.fresh = false;
+    if (!this.current?.isConnected) this.focused(this.list.querySelector("[role=treeitem]"));
+  }
+
+  /** Give the one place in the tab order to an item. */
+  focused(item) {
+    if (!item || item === this.current) return;
+    this.current?.tree.reachable(false);
+    item.tree.reachable(true);
+    this.current = item;
+  }
+
+  shown() {
+    return [...this.list.querySelectorAll("[role=treeitem]")].filter(
+      (item) => !item.closest(".gone") && !item.parentElement.closest('[aria-expanded="false"]'),
+    );
+  }
+
+  pressed(event) {
+    const item = event.target.closest("[role=treeitem]");
+    if (!item || event.target !== item || event.ctrlKey || event.metaKey || event.altKey) return;
+    const shown = this.shown();
+    const at = shown.indexOf(item);
+    const parent = item.parentElement.closest("[role=treeitem]");
+    const open = item.getAttribute("aria-expanded");
+    const go = {
+      ArrowDown: () => shown[at + 1]?.focus(),
+      ArrowUp: () => shown[at - 1]?.focus(),
+      Home: () => shown[0].focus(),
+      End: () => shown.at(-1).focus(),
+      ArrowRight: () => (open === "false" ? item.tree.fold(false) : open && shown[at + 1]?.focus()),
+      ArrowLeft: () => (open === "true" ? item.tree.fold(true) : parent?.focus()),
+      Enter: () => item.tree.toggleFrames(),
+      Delete: () => item.tree.cancel(),
+    }[event.key];
+    if (!go) return;
+    event.preventDefault();
+    go();
+  }
+}
+
+/** What is drawn of the nodes of one parent. */
+class Group {
+  constructor(tree, list, level) {
+    this.tree = tree;
+    this.list = list;
+    this.level = level;
+    this.items = new Map();
+    this.more = null;
+  }
+
+  update(nodes) {
+    const kept = new Map();
+    const coming = [];
+    let drawn = 0;
+    for (const node of nodes.slice(0, SIBLINGS_DRAWN)) {
+      if (this.tree.rows >= ROWS_DRAWN) break;
+      this.tree.rows += 1;
+      drawn += 1;
+      const item = this.items.get(node.number);
+      if (item) this.items.delete(node.number);
+      coming.push([node, item]);
+    }
+    let before = this.list.firstElementChild;
+    for (const [node, known] of coming) {
+      const item = known ?? new Item(this.tree, this.level, isTask(node));
+      while (before?.classList.contains("gone")) before = before.nextElementSibling;
+      if (item.element === before) before = before.nextElementSibling;
+      else this.list.insertBefore(item.element, before);
+      item.update(node);
+      kept.set(node.number, item);
+    }
+    for (const item of this.items.values()) item.leave();
+    this.items = kept;
+    this.tell(nodes.slice(drawn));
+  }
+
+  /** Say how many are not drawn. */
+  tell(left) {
+    this.more?.remove();
+    this.more = null;
+    if (!left.length) return;
+    const count = left.reduce((sum, node) => sum + (node.count ?? 1), 0);
+    this.more = element("li", "more", `… and ${number(count)} more`);
+    this.more.setAttribute("role", "none");
+    this.list.append(this.more);
+  }
+}
+
+/** One task or one nursery. */
+class Item {
+  constructor(tree, level, task) {
+    this.tree = tree;
+    this.level = level;
+    this.node = null;
+    this.open = true;
+    this.name = element("span", "name");
+    this.count = element("span", "count");
+    this.notes = element("span", "notes");
+    const mark = task ? element("span", "mark") : element("span", "kind", "nursery");
+    this.row = element("div", "row", element("span", "twist"), mark, this.name, this.count, this.notes);
+    this.element = element("li", task ? "task" : "nursery", this.row);
+    this.element.tree = this;
+    this.element.tabIndex = -1;
+    this.element.setAttribute("role", "treeitem");
+    this.element.setAttribute("aria-level", level);
+    if (!tree.fresh) this.element.classList.add("came");
+    this.row.addEventListener("click", (event) => this.clicked(event.target));
+  }
+
+  update(node) {
+    this.node = node;
+    const times = node.count > 1 ? `× ${number(node.count)}` : "";
+    say(this.name, node.name);
+    say(this.count, times);
+    const scope = node.scope ?? {};
+    const flags = [node.starting && "starting", scope.cancel_called && "cancel called", scope.shielded && "shielded"].filter(Boolean);
+    const deadline = typeof scope.deadline === "number" ? `deadline in ${duration(Math.max(scope.deadline, 0))}` : "";
+    say(this.notes, [...flags, deadline].filter(Boolean).join(" · "));
+    this.element.classList.toggle("cancelled", Boolean(scope.cancel_called));
+    const label = [isTask(node) ? "task" : "nursery", node.name, times, ...flags].filter(Boolean).join(" ");
+    if (this.element.getAttribute("aria-label") !== label) this.element.setAttribute("aria-label", label);
+    this.offerCancel();
+    this.drawFrames();
+    this.drawChildren();
+  }
+
+  offerCancel() {
+    const may = this.tree.control && Boolean(this.node.cancellable);
+    if (may === Boolean(this.button)) return;
+    this.button?.remove();
+    this.button = null;
+    if (!may) return;
+    this.button = element("button", "cancel", this.node.count > 1 ? "cancel one" : "cancel");
+    this.button.type = "button";
+    this.button.addEventListener("click", () => this.cancel());
+    this.row.append(this.button);
+    this.reachable(this.tree.current === this.element);
+  }
+
+  drawChildren() {
+    const children = under(this.node);
+    if (!children.length || this.level >= LEVELS_DRAWN) {
+      this.element.removeAttribute("aria-expanded");
+      this.group?.update([]);
+      return;
+    }
+    this.element.setAttribute("aria-expanded", String(this.open));
+    if (!this.group) {
+      const list = element("ul");
+      list.setAttribute("role", "group");
+      this.element.append(list);
+      this.group = new Group(this.tree, list, this.level + 1);
+    }
+    this.group.update(this.open ? children : []);
+  }
+
+  /** Hide what is under it, or show it again. */
+  fold(closed) {
+    this.open = !closed;
+    const { fresh, rows } = this.tree;
+    this.tree.fresh = true; // what was hidden has not just come
+    this.tree.rows = 0;
+    this.drawChildren();
+    Object.assign(this.tree, { fresh, rows });
+  }
+
+  /** Show where the task waits, or where the nursery was opened; or hide it. */
+  toggleFrames() {
+    this.frames?.remove();
+    this.frames = this.frames ? null : element("ol", "frames");
+    if (this.frames) this.row.after(this.frames);
+    this.drawFrames();
+  }
+
+  drawFrames() {
+    if (!this.frames) return;
+    const frames = this.node.frames ?? (this.node.opened ? [this.node.opened] : []);
+    const lines = frames.map(place);
+    if (!lines.length) lines.push("not known: it is running, or has not started");
+    if (this.frames.childElementCount === lines.length) {
+      lines.forEach((line, at) => say(this.frames.children[at], line));
+    } else {
+      this.frames.replaceChildren(...lines.map((line) => element("li", "", line)));
+    }
+  }
+
+  clicked(target) {
+    if (target === this.button) return;
+    this.element.focus();
+    if (target.className === "twist") this.fold(this.open);
+    else this.toggleFrames();
+  }
+
+  cancel() {
+    if (this.button) this.tree.cancel(this.node);
+  }
+
+  reachable(yes) {
+    this.element.tabIndex = yes ? 0 : -1;
+    if (this.button) this.button.tabIndex = yes ? 0 : -1;
+  }
+
+  /** Fade, then be gone; a focus goes to the parent. */
+  leave() {
+    if (this.element.contains(document.activeElement)) {
+      (this.element.parentElement.closest("[role=treeitem]") ?? this.tree.list.querySelector("[role=treeitem]"))?.focus();
+    }
+    this.element.classList.add("gone");
+    this.element.setAttribute("aria-hidden", "true");
+    setTimeout(() => this.element.remove(), FADE);
+  }
+}
