@@ -1,8 +1,8 @@
 """Child processes of the lab: each leads a process group of its own, and leaves nothing behind.
 
 A child is noted with the warden before anything is done with it, so that it ends even when the lab
-is killed; its output goes to a file, since nobody may be there to read a pipe; and whoever opens it
-waits, on leaving, until every process of its group has been told to end and the child itself is gone.
+is killed; its output goes to a file, since nobody may be there to read a pipe; and on leaving, its
+whole group is ended and the child itself waited for.
 """
 
 import os
@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import services_lab
 import trio
+
+import services_lab
 import trio_services
 from services_lab.warden import note_path, signal_group
 
@@ -56,8 +57,8 @@ async def open_child(
         stderr: The same for standard error; by default the same file.
         cores: The only ones that it may use, where the system can tell it so; all if empty.
         env: Changes to the environment.
-        grace: Seconds on leaving between SIGTERM to the child and SIGKILL to its group. With 0 there
-            is no SIGTERM.
+        grace: Seconds on leaving from SIGTERM to the child to SIGKILL to its group; without any
+            SIGTERM if 0.
 
     Cancellation: as on leaving; it takes `grace` seconds at most.
     """

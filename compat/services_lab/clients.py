@@ -5,18 +5,16 @@ They tell what they see, the end of the stream included, and judge nothing.
 
 import json
 import random
-import struct
 from dataclasses import dataclass
 
 import trio
 
+from services_lab.load.dns_packets import dns_query
 from trio_services.sans_io.length_prefix import sort_prefix
 from trio_services.settings import Address
 
 PATIENCE = 30.0
 """Seconds after which a reply is taken as never to come."""
-
-DNS_HEADER = struct.Struct("!HHHHHH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +96,11 @@ async def warm_up(address: Address, clients: int = 4) -> None:
             nursery.start_soon(sort_a_little)
 
 
-def dns_query(name: str, *, number: int | None = None, kind: int = 1) -> bytes:
-    """Return a query for `name` without options; `kind` is the type, 1 for A."""
-    labels = b"".join(bytes([len(each)]) + each.encode() for each in name.rstrip(".").split("."))
-    ident = random.getrandbits(16) if number is None else number
-    return DNS_HEADER.pack(ident, 0x0100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, kind, 1)
-
-
 async def ask_dns(
     address: Address, name: str = "alpha.example", *, patience: float = PATIENCE
 ) -> bytes | None:
     """Ask once over UDP, without repeating; return the reply's bytes, None if there was none."""
-    query = dns_query(name)
+    query = dns_query(name, ident=random.getrandbits(16))
     with trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM) as sock:
         await sock.connect((address.host, address.port))
         await sock.send(query)

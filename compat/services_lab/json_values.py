@@ -1,8 +1,8 @@
 """Dataclasses to JSON and back: only what the values of the lab are made of.
 
 A dataclass is an object with a member for each field that differs from its default, a tuple a list,
-an enum its value, a mapping an object, a task's event the row that recordings have (`event_file`). Reading follows the types of the fields; what is missing gets
-the default.
+an enum its value, a mapping an object, a task's event a row as in recordings (`event_file`).
+Reading follows the types of the fields; what is missing gets the default.
 """
 
 import types
@@ -73,13 +73,13 @@ def _read(kind: Any, value: Any) -> object:
     if is_dataclass(kind):
         _check(value, dict)
         wanted = _types_of(cast(type, kind))
-        required = [
+        required = {
             each.name
             for each in fields(kind)
             if each.default is MISSING and each.default_factory is MISSING
-        ]
-        for name in required:
-            value[name]  # noqa: B018 - raises KeyError, which names it
+        }
+        if absent := required - value.keys():
+            raise KeyError(f"{cast(type, kind).__name__} without {min(absent)}")
         return cast(Any, kind)(
             **{name: _read(wanted[name], each) for name, each in value.items() if name in wanted}
         )

@@ -2,23 +2,25 @@
 
     python -m services_lab.program [--record FILE] [--facts FILE] MODULE:FUNCTION RUNTIME [ARG…]
 
-A program is `async def program(report: Report, *args: str) -> None`. RUNTIME is `asyncio`, `uvloop`,
-`trio`, or `anyio-` and one of them. Nothing is caught here: what escapes the program is printed by
+A program is `async def program(report: Report, *args: str) -> None`. RUNTIME is one of
+RUNTIMES. Nothing is caught here: what escapes the program is printed by
 Python and gives the exit status, since that is what is being compared.
 """
 
 import argparse
 import atexit
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from services_lab.facts import Report
 
 RUNTIMES = ("asyncio", "uvloop", "trio", "anyio-asyncio", "anyio-uvloop", "anyio-trio")
 
-Program = Callable[..., Awaitable[None]]
+Program = Callable[..., Coroutine[Any, Any, None]]
 
 
 def run_on(runtime: str, program: Program, *args: object) -> None:
@@ -47,13 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="services_lab.program", description=__doc__)
     parser.add_argument("program", metavar="MODULE:FUNCTION")
     parser.add_argument("runtime", choices=RUNTIMES)
-    parser.add_argument("--facts", metavar="FILE")
+    parser.add_argument("--facts", metavar="FILE", type=partial(open, mode="a"))
     parser.add_argument("--record", metavar="FILE")
     parser.add_argument("args", nargs=argparse.REMAINDER, metavar="ARG")
     options = parser.parse_args()
     module, _, name = options.program.partition(":")
     program = getattr(import_module(module), name)
-    file = open(options.facts, "a") if options.facts else None
+    file = options.facts
     # At exit, not in a `finally`: the workers of a pool are waited for after the program has ended.
     atexit.register(lambda: Report(file)(cpu=sum(os.times()[:4])))
     if not options.record:

@@ -33,8 +33,8 @@ class Ran:
         stderr: Lines: tracebacks, warnings, what the event loop logs.
         facts: What it reported; `cpu` is the CPU seconds that it and its children took, if it came
             to its end.
-        marks: When it passed its marks, as seconds of the monotonic clock, which is the same in every
-            process: `time.monotonic()`.
+        marks: When it passed its marks, as seconds of `time.monotonic()`, which is the same in
+            every process.
         events: What its tasks did, if it was recorded.
         seconds: From its start to its end, that of Python included.
         left_behind: Whether processes of its group outlived it (they have been killed since).
@@ -90,7 +90,7 @@ class Running:
             trio.TooSlowError: It has not within `patience` seconds.
         """
         with trio.fail_after(patience):
-            while text not in self.told().marks and self.process.poll() is None:
+            while text not in self.told().marks and self.process.poll() is None:  # noqa: ASYNC110 - a file
                 await trio.sleep(LOOK_INTERVAL)
 
     async def cpu(self) -> float:

@@ -30,7 +30,7 @@ PATIENCE = 30.0
 """Seconds after which a line of the log, or an end, is taken as never to come."""
 
 STOP_GRACE = 5.0
-"""Seconds on leaving from SIGTERM to SIGKILL: experiments end what they are interested in before."""
+"""Seconds on leaving from SIGTERM to SIGKILL; an experiment about stopping does that itself."""
 
 
 class ServerFailedError(Exception):
@@ -86,9 +86,12 @@ class Server:
             trio.TooSlowError: They have not come within `patience` seconds.
         """
         with trio.fail_after(patience):
-            while len(found := [each for each in self.lines() if re.search(pattern, each)]) < times:
+            while len(found := self._matching(pattern)) < times:  # noqa: ASYNC110 - a file
                 await trio.sleep(LOOK_INTERVAL)
         return found
+
+    def _matching(self, pattern: str) -> list[str]:
+        return [each for each in self.lines() if re.search(pattern, each)]
 
     def family(self) -> list[psutil.Process]:
         """Return the server's process and all below it, first itself; empty if it has ended."""
@@ -126,7 +129,7 @@ class Server:
             return await self.process.wait()
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; return the exit status, or -9 if it had to be killed."""
+        """Send a signal and wait for the end; return the exit status: -9 if it had to be killed."""
         self.process.send_signal(number)
         with trio.move_on_after(PATIENCE):
             return await self.process.wait()
@@ -166,7 +169,7 @@ async def open_server(
         command, name=name, home=home, stdout=log, cores=cores, env=env, grace=STOP_GRACE
     ) as process:
         with trio.move_on_after(READY_DEADLINE):
-            while not ready_file.exists() and process.poll() is None:
+            while not ready_file.exists() and process.poll() is None:  # noqa: ASYNC110 - a file
                 await trio.sleep(LOOK_INTERVAL)
         if not ready_file.exists():
             said = log.read_text(errors="replace")

@@ -1,8 +1,8 @@
 """The few statistics of the lab: medians with their range, ratios paired by round, expectations.
 
 Medians, since a neighbour's burst is an outlier and not a mistake of the code. Ratios are taken
-within each round and the median of those is told: two variants that are measured one after the other
-see the same machine, and what slows it down for a minute cancels out.
+within each round, and their median is told: variants that are measured one after the other see the
+same machine, and what slows it down for a minute cancels out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ def spread(values: Iterable[float]) -> Spread | None:
 
 
 def paired_ratio(values: Mapping[int, float], base: Mapping[int, float]) -> Spread | None:
-    """Return the ratio of `values` to `base`, by rounds that have both; None if it cannot be told."""
+    """Return the ratio of `values` to `base` over the rounds that have both; None if none has."""
     both = values.keys() & base.keys()
     return spread(values[each] / base[each] for each in both if base[each])
 
@@ -54,8 +54,9 @@ def complaints(columns: Iterable[ColumnResult], ratios: Iterable[Ratio]) -> tupl
         if column.errors:
             last = column.errors[-1].strip().splitlines()[-1]
             found.append(f"{name}: {len(column.errors)} observation(s) failed: {last}")
-        for words in dict.fromkeys(seen.words for seen in column.unexpected):
-            found.append(f"{name}: {words!r}, expected {' or '.join(column.expected)}")
+        right = " or ".join(column.expected)
+        words = dict.fromkeys(seen.words for seen in column.unexpected)
+        found += [f"{name}: {each!r}, expected {right}" for each in words]
     for ratio in ratios:
         complaint = _ratio_complaint(by_name, ratio)
         if complaint:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib.util import find_spec
 
 from services_lab.experiment import COLUMNS, EXHIBITS, Outcome, Subject
+from services_lab.variants import EXHIBITS as EXHIBIT_VARIANTS
 from services_lab.variants import VARIANTS, Variant
 
 Program = Callable[..., Awaitable[None]]
@@ -77,7 +78,7 @@ def servers(
         if is_original and not service:
             continue
         name = column.replace("original", f"original-{service}") if is_original else column
-        variant = VARIANTS[name]
+        variant = EXHIBIT_VARIANTS.get(name) or VARIANTS[name]
         found.append(
             Subject(
                 column=column,
@@ -117,18 +118,16 @@ def runtime_version(subject: Subject) -> str:
 
 
 def expect(
-    outcome: Outcome | None = None, /, **columns: Outcome | Iterable[Outcome]
+    *outcomes: Outcome, **columns: Outcome | Iterable[Outcome]
 ) -> Mapping[str, frozenset[Outcome]]:
     """Return an experiment's `expected`: which outcomes are right for which column.
 
     Args:
-        outcome: For all columns that are not named.
+        outcomes: For all columns that are not named, the usual ones and the exhibits.
         columns: For one, with `_` for `-` in its name; several where more than one is right.
     """
-    found = (
-        {} if outcome is None else {name: frozenset({outcome}) for name in (*COLUMNS, *EXHIBITS)}
-    )
-    for name, outcomes in columns.items():
-        each = {outcomes} if isinstance(outcomes, Outcome) else outcomes
-        found[name.replace("_", "-")] = frozenset(each)
+    named = (*COLUMNS, *EXHIBITS) if outcomes else ()
+    found = dict.fromkeys(named, frozenset(outcomes))
+    for name, right in columns.items():
+        found[name.replace("_", "-")] = frozenset({right} if isinstance(right, Outcome) else right)
     return found

@@ -13,9 +13,8 @@ An experiment on programs (see `experiments/lost_exception.py`):
         expected=expect(original=LOST, others=RAISED), run=run, …)
 
 A program is `async def nursery(report: Report, *args: str) -> None`, at the top level of the
-experiment's file. `report(ticks=7)` tells a fact, at any time; `report.mark("the child fails")` puts
-a mark into facts and recording. What escapes it ends its process as Python does. To act on it while
-it runs:
+experiment's file. `report(ticks=7)` tells a fact, at any time; `report.mark("it fails")` is a
+mark, in its recording too. What escapes it ends its process as Python does. To act while it runs:
 
         async with trial.open_program() as program:
             await program.marked("working")            # waits for report.mark("working")
@@ -36,11 +35,11 @@ Subjects come from `services_lab.subjects`: `programs(…)` and `servers("sort",
 Load is made by `services_lab.loads`, in a process of its own; for speed and claims, server and load
 are pinned apart where there are two cores (`trial.cores`; behaviour is not pinned).
 
-Whatever a trial starts is in process groups of its own, ends with the block that opened it (by SIGKILL
-if need be), and is noted with the warden, so that `kill -9` of the lab leaves nothing.
+Whatever a trial starts is in process groups of its own, ends with the block that opened it (by
+SIGKILL if need be), and is noted with the warden, so that `kill -9` of the lab leaves nothing.
 
-An error of the experiment itself, such as a reply that never comes, is an exception: the runner reports
-it with its traceback, as neither outcome. What a subject does wrong is an outcome.
+An error of the experiment itself, such as a reply that never comes, is an exception: the runner
+reports it with its traceback, as no outcome. What a subject does wrong is an outcome.
 """
 
 import itertools
@@ -72,7 +71,7 @@ class Trial:
     quick: bool
     folder: Path
     home: Path
-    cores: Cores = Cores()
+    cores: Cores = field(default_factory=Cores)
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count, repr=False)
 
     def open_server(

@@ -1,1 +1,1 @@
-"""The experiments: one file, one question. Start from `lost_exception.py` or `dns_throughput.py`."""
+"""The experiments: one file, one question. Start from `lost_exception` or `dns_throughput`."""

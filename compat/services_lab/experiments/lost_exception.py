@@ -128,7 +128,7 @@ EXPERIMENT = Experiment(
     family=Family.BEHAVIOUR,
     question="A background task fails and nobody awaits it: who hears of it, and when?",
     why=(
-        "A server that starts work and forgets it goes on without the part that has failed. Look at "
+        "A server that starts work and forgets it goes on without what has failed. Look at "
         "how long the sibling ticks after the failure, and at the exit status."
     ),
     subjects=programs(original=bare_tasks, asyncio=task_group, anyio=any_group, trio=nursery),
