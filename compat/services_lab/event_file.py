@@ -10,8 +10,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from services_lab.thinning import thinned
 from trio_services.sans_io.task_events import TaskEvent, What
 
 Row = list[Any]
@@ -21,6 +23,11 @@ _DEFAULTS: Row = [None, None, None, "", None, ""]
 
 OUTSIDE = 0
 """The task of a mark that no task made."""
+
+EVENT_LIMIT = 2_000
+"""Events of one observation: 150 kB of JSON, and more than a picture can show."""
+
+NO_MARKS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,19 @@ def read_recording(path: Path) -> Recording:
     """Return what `write_recording` wrote; raises FileNotFoundError if it never did."""
     content = json.loads(path.read_text())
     return Recording(content["began"], content["dropped"], from_rows(content["events"]))
+
+
+def read_events(
+    path: Path, marks: Mapping[str, float] = NO_MARKS, *, limit: int = EVENT_LIMIT
+) -> tuple[TaskEvent, ...]:
+    """Return the events in a file, with `marks` added, few enough to be kept with results.
+
+    Args:
+        path: A file that `write_recording` wrote; raises FileNotFoundError if it did not.
+        marks: Seconds of the monotonic clock by text.
+        limit: How many events there may be (see `thinning`).
+    """
+    return thinned(read_recording(path).with_marks(marks).events, limit)
 
 
 def to_rows(events: Iterable[TaskEvent]) -> list[Row]:

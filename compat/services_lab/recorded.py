@@ -1,6 +1,6 @@
 """Runs a variant with a recorder in its loop, which it does not notice.
 
-    python -m services_lab.recorded FILE RUNTIME PACKAGE [ARG…]
+    python -m services_lab.recorded FILE PACKAGE [ARG…]
 
 is `python -m PACKAGE ARG…`, and what its tasks did is in FILE when it has ended (see `recorders`).
 Only this process is recorded: no worker, and no copy that it starts.
@@ -8,17 +8,32 @@ Only this process is recorded: no worker, and no copy that it starts.
 
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from services_lab.recorders import recording
+from services_lab.variants import VARIANTS
 
 
 def main() -> None:
     """Run the module that the command line names, as `python -m` does."""
-    path, runtime, module, *arguments = sys.argv[1:]
-    sys.argv = [module, *arguments]  # the program is given its path by runpy
-    with recording(runtime, Path(path)):
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    path, package, *arguments = sys.argv[1:]
+    sys.argv = [package, *arguments]  # its path is filled in by runpy
+    with recording(runtime_of(package, arguments), Path(path)):
+        runpy.run_module(package, run_name="__main__", alter_sys=True)
+
+
+def runtime_of(package: str, arguments: Sequence[str]) -> str:
+    """Return what the variant that is run by these words runs on.
+
+    Raises:
+        LookupError: There is no such variant.
+    """
+    for variant in VARIANTS.values():
+        words = (*variant.command, *variant.options)
+        if package == variant.package and words == tuple(arguments[: len(words)]):
+            return variant.runtime[-1]
+    raise LookupError(f"no variant is run by: {package} {' '.join(arguments)}")
 
 
 if __name__ == "__main__":

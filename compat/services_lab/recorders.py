@@ -76,7 +76,8 @@ def _recorded_asyncio() -> Iterator[Recorder]:
 @contextmanager
 def _recorded_trio() -> Iterator[Recorder]:
     import trio
-    from trio_services.status.trace import TraceRecorder
+
+    from services_lab.trio_recorder import TraceRecorder
 
     recorder = TraceRecorder()
     plain_run = trio.run
