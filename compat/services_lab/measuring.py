@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from services_lab.experiment import Measured, Outcome, Subject
+from services_lab.loads import Load
 from services_lab.ran import Ran
 
 
@@ -25,6 +26,19 @@ def numbers_of(ran: Ran) -> Mapping[str, float]:
     if ran.exit_status != 0:
         raise WorkFailedError("\n".join((f"exit status {ran.exit_status}", *ran.stderr)))
     return {name: float(each) for name, each in ran.facts.items() if isinstance(each, int | float)}
+
+
+def check_answers(load: Load, most_lost: float = 0.01) -> None:
+    """See that DNS queries were answered: with NOERROR, and nearly all of them.
+
+    Raises:
+        WorkFailedError: They were not.
+    """
+    answered = sum(load.counts["rcodes"].values())
+    if set(load.counts["rcodes"]) != {"NOERROR"}:
+        raise WorkFailedError(f"answered with {load.counts['rcodes']}")
+    if load["lost"] > most_lost * answered:
+        raise WorkFailedError(f"{load['lost']:.0f} lost of {answered + load['lost']:.0f}")
 
 
 def crossing(sizes: Sequence[int], one: Sequence[float], other: Sequence[float]) -> float | None:

@@ -4,8 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib.util import find_spec
 
 from services_lab.experiment import COLUMNS, EXHIBITS, Outcome, Subject
-from services_lab.variants import EXHIBITS as EXHIBIT_VARIANTS
-from services_lab.variants import VARIANTS, Variant
+from services_lab.variants import EXHIBIT_VARIANTS, VARIANTS, Variant
 
 Program = Callable[..., Awaitable[None]]
 
@@ -84,17 +83,18 @@ def servers(
                 column=column,
                 variant=variant,
                 options=tuple(original_options) if is_original else (*other, *options),
-                source=tuple(
-                    f"{_folder(variant.package)}/{PACKAGE_FILES[each]}"
-                    for each in ([service] if service else variant.services)
-                ),
+                source=_source(variant, (service,) if service else variant.services),
             )
         )
     return tuple(found)
 
 
-def _folder(package: str) -> str:
-    return package if package == "trio_services" else f"compat/{package}"
+def _source(variant: Variant, services: Iterable[str]) -> tuple[str, ...]:
+    if variant.name in EXHIBIT_VARIANTS:
+        return (f"compat/services_lab/exhibits/{variant.name.replace('-', '_')}.py",)
+    package = variant.package
+    folder = package if package == "trio_services" else f"compat/{package}"
+    return tuple(f"{folder}/{PACKAGE_FILES[each]}" for each in services)
 
 
 def missing(subject: Subject) -> str:

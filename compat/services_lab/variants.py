@@ -109,3 +109,15 @@ VARIANTS: Mapping[str, Variant] = {
     variant.name: variant for variant in (*_services(), *_originals())
 }
 """Every variant by its name, in the order in which they are shown."""
+
+EXHIBIT_VARIANTS: Mapping[str, Variant] = {
+    name: Variant(
+        name=name,
+        package="services_lab.exhibits",
+        runtime=(runtime,),
+        services=("dns",),
+        command=(name, "serve"),
+    )
+    for name, runtime in (("plain-trio", "trio"), ("drained-asyncio", "asyncio"))
+}
+"""Servers that isolate one idea to be measured; they answer rightly, but are no services."""
