@@ -1,0 +1,457 @@
+"""The tasks and nurseries of a running Trio program, as values.
+
+`take_task_tree()` walks from the root task through `child_nurseries` and `child_tasks`, all of it
+public, and returns a frozen `TaskNode`; `task_tree_text` and `task_tree_json` render it. It needs
+Trio and nothing else, so any Trio program can use it.
+
+- *It never holds the loop for long.* After each STRETCH of work there is a checkpoint. Meanwhile
+  the tree changes: a task that has ended is left out, one that has moved to another nursery is
+  shown once, one that came late may be missing. What is shown of one task is from one moment.
+- *Equal siblings are folded*: tasks of one nursery with the same name, the same await stack and
+  equal nurseries below become one node with a count. Each kind of subtree has a number, and a kind
+  is made of numbers of kinds, so folding is one pass of dictionary look-ups.
+- *Nothing recurses*: nurseries may be nested deeper than Python's stack. The values compare, hash
+  and `repr` themselves recursively, however; compare a deep tree by its `as_json`.
+- *A nursery has no name*, but the variable that holds it has one: it is looked for among the local
+  variables of the task's await stack. A nursery that is only an attribute, or that an `async
+  with` of a library keeps to itself, has none.
+- *Numbers* are given at first sight and never again, so a page can follow a task from one tree to
+  the next, and `find_task` and `find_nursery` find the right one. They order siblings of one name
+  as well: Trio keeps children in a set, and does not tell who was first.
+
+Cancel scopes that are not a nursery's cannot be seen from outside. Variables give their names
+only, never their values: a tree may be shown to people.
+"""
+
+import itertools
+import math
+import sys
+import weakref
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from inspect import CO_OPTIMIZED
+from types import CodeType, FrameType
+
+import trio
+from trio.lowlevel import Task
+
+STRETCH = 1_000
+"""Tasks and frames that are looked at between two checkpoints: about 1 ms (see
+docs/looking-inside.md for what was measured)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A place in a program: a function and the line that it is at.
+
+    Attributes:
+        file: The path of its source.
+        line: The line, from 1; 0 if it is not known.
+        function: Its name with that of its class: `Nursery._nested_child_finished`.
+        module: The module that it is defined in.
+    """
+
+    file: str
+    line: int
+    function: str
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The cancel scope of a nursery.
+
+    Attributes:
+        deadline: Seconds that were left when the tree was taken, 0 if it had passed; None without.
+        shielded: Whether cancellations from outside stop here.
+        cancel_called: Whether it was cancelled, also by its deadline.
+    """
+
+    deadline: float | None = None
+    shielded: bool = False
+    cancel_called: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NurseryNode:
+    """A nursery and the tasks in it.
+
+    Attributes:
+        number: Tells it from all others of the process; see `find_nursery`.
+        name: The variable that holds it; "" if none was found.
+        opened: The function whose variable that is, at the line where it is now; None without.
+        scope: Its cancel scope.
+        tasks: Its children, by name and then by number.
+    """
+
+    number: int
+    name: str
+    opened: Frame | None
+    scope: Scope
+    tasks: tuple["TaskNode", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNode:
+    """A task, or several equal ones.
+
+    Attributes:
+        number: Tells it from all others of the process; of several, the smallest.
+        name: As given to `start_soon`, or the function's.
+        frames: The await stack, outermost first. It ends where the task waits, inside Trio.
+        nurseries: Those that it has open, outer before inner; of several, those of the first.
+        count: How many tasks it stands for.
+        starting: Whether `nursery.start` still waits for its `started()`.
+    """
+
+    number: int
+    name: str
+    frames: tuple[Frame, ...]
+    nurseries: tuple[NurseryNode, ...]
+    count: int = 1
+    starting: bool = False
+
+
+async def take_task_tree(root: Task | None = None, *, fold: bool = True) -> TaskNode:
+    """Return the tree of tasks below `root`, None for all of the run; yields to the loop meanwhile.
+
+    Raises:
+        RuntimeError: Called outside of a Trio task.
+
+    Cancellation: at any of its checkpoints; it leaves nothing behind.
+    """
+    await trio.lowlevel.checkpoint()
+    steps = _take(root, fold)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            tree: TaskNode = done.value
+            return tree
+        await trio.lowlevel.checkpoint()
+
+
+def task_tree_nowait(root: Task | None = None, *, fold: bool = True) -> TaskNode:
+    """Return the tree of tasks below `root`, None for all of the run, in one go.
+
+    It may be called from a task, from an instrument or a signal handler while the loop runs.
+
+    Raises:
+        RuntimeError: Called outside of a Trio run, or from another thread than the run's.
+    """
+    steps = _take(root, fold)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            tree: TaskNode = done.value
+            return tree
+
+
+def find_task(number: int) -> Task | None:
+    """Return the task that a tree showed with this number; None if it is no more.
+
+    It belongs to the thread whose tree it was in.
+    """
+    found = _numbers.find(number)
+    return found if isinstance(found, Task) else None
+
+
+def find_nursery(number: int) -> trio.Nursery | None:
+    """Return the nursery that a tree showed with this number; None if it is no more.
+
+    It belongs to the thread whose tree it was in.
+    """
+    found = _numbers.find(number)
+    return found if isinstance(found, trio.Nursery) else None
+
+
+def count_tasks(tree: TaskNode) -> int:
+    """Return how many tasks a tree shows, each of several equal ones counted."""
+    total = 0
+    below = [(tree, 1)]
+    while below:
+        task, times = below.pop()
+        times *= task.count
+        total += times
+        below += [(child, times) for nursery in task.nurseries for child in nursery.tasks]
+    return total
+
+
+class _Numbers:
+    """Gives each living task and nursery a number, and forgets those that are gone.
+
+    A WeakKeyDictionary does the same in three times the time.
+    """
+
+    def __init__(self) -> None:
+        self._next = itertools.count(1)
+        self._of: dict[int, int] = {}
+        self._living: dict[int, weakref.ref[Task | trio.Nursery]] = {}
+
+    def of(self, thing: Task | trio.Nursery) -> int:
+        """Return the number of `thing`, a new one if it is seen for the first time."""
+        number = self._of.get(id(thing))
+        if number is None:
+            number = self._of[id(thing)] = next(self._next)
+            self._living[number] = weakref.ref(thing, partial(self._forget, id(thing), number))
+        return number
+
+    def find(self, number: int) -> Task | trio.Nursery | None:
+        """Return what has this number, None if it is gone."""
+        living = self._living.get(number)
+        return living() if living else None
+
+    def _forget(self, identity: int, number: int, dead: object) -> None:
+        del self._of[identity], self._living[number]
+
+
+_numbers = _Numbers()
+
+
+class _Budget:
+    """Counts work, and tells when a stretch of it is done."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self) -> None:
+        self._left = STRETCH
+
+    def is_spent(self, work: int) -> bool:
+        """Take `work` off; tell whether it is time to yield."""
+        self._left -= work
+        if self._left > 0:
+            return False
+        self._left = STRETCH
+        return True
+
+
+LiveFrame = tuple[FrameType, int]
+"""A frame and the line that it is at, as `iter_await_frames` has it."""
+
+
+class _Frames:
+    """The await stacks of one tree. Equal stacks are one tuple: comparing them is comparing ids."""
+
+    def __init__(self) -> None:
+        self._stacks: dict[tuple[int, ...], tuple[Frame, ...]] = {}
+        self._codes: list[CodeType] = []  # kept alive, for their ids
+        self._variables: dict[int, list[tuple[int, str]]] = {}
+        self._running = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
+
+    def live(self, task: Task) -> list[LiveFrame]:
+        """Return the frames of `task` and their lines, outermost first."""
+        # While a coroutine runs, Python does not tell what it awaits; the thread's stack does.
+        return _running_frames(task) if task is self._running else list(task.iter_await_frames())
+
+    def stack(self, live: list[LiveFrame]) -> tuple[Frame, ...]:
+        """Return live frames as values."""
+        key: list[int] = []
+        for frame, line in live:
+            key += (id(frame.f_code), line)
+        stack = self._stacks.get(tuple(key))
+        if stack is None:
+            self._codes += [frame.f_code for frame, _ in live]
+            stack = self._stacks[tuple(key)] = tuple(itertools.starmap(frame_at, live))
+        return stack
+
+    def nurseries(
+        self, live: list[LiveFrame], stack: tuple[Frame, ...]
+    ) -> dict[object, tuple[str, Frame]]:
+        """Return the variable that holds each nursery that these frames know, and the function."""
+        places = self._variables.get(id(stack))
+        if places is None:  # at the same lines, tasks hold nurseries in the same variables
+            places = self._variables[id(stack)] = _nursery_variables(live)
+        found = {}
+        for depth, name in reversed(places):  # the outermost is the one that counts
+            with _variables(live[depth][0]) as variables:
+                found[variables.get(name)] = name, stack[depth]
+        return found
+
+
+def _running_frames(task: Task) -> list[LiveFrame]:
+    """Return what runs in this thread, from the outermost frame of `task` to our caller."""
+    found = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is not globals():
+            found.append((frame, frame.f_lineno or 0))
+        if frame is task.coro.cr_frame:
+            break
+        frame = frame.f_back
+    return found[::-1]
+
+
+def frame_at(frame: FrameType, line: int | None) -> Frame:
+    """Return the place where a live frame is, as a value."""
+    code = frame.f_code
+    return Frame(
+        code.co_filename, line or 0, code.co_qualname, str(frame.f_globals.get("__name__", ""))
+    )
+
+
+@contextmanager
+def _variables(frame: FrameType) -> Iterator[Mapping[str, object]]:
+    """The local variables of a live frame, to be looked at inside only.
+
+    Before Python 3.13 these are copies that the frame keeps: what the function deletes or replaces
+    would live on until it ends.
+    """
+    variables = frame.f_locals
+    try:
+        yield variables
+    finally:
+        if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED:
+            variables.clear()
+
+
+def _nursery_variables(live: list[LiveFrame]) -> list[tuple[int, str]]:
+    """Return where nurseries are: the depth of the frame and the name of the variable."""
+    found = []
+    for depth, (frame, _) in enumerate(live):
+        with _variables(frame) as variables:
+            found += [(depth, name) for name, value in variables.items() if _is_nursery(value)]
+    return found
+
+
+def _is_nursery(value: object) -> bool:
+    return type(value) is trio.Nursery  # a proxy that lies about its class is not asked
+
+
+class _Seen:
+    """A task as it was when the walk came by."""
+
+    __slots__ = ("frames", "is_shown", "kind", "name", "nodes", "number", "nurseries", "starting")
+
+    def __init__(self, task: Task, frames: tuple[Frame, ...]) -> None:
+        self.number = _numbers.of(task)
+        self.name = task.name
+        self.frames = frames
+        self.starting = task.eventual_parent_nursery is not None
+        self.nurseries: tuple[_SeenNursery, ...] = ()
+        self.nodes: tuple[NurseryNode, ...] = ()
+        self.kind = 0
+        self.is_shown = False
+
+    def node(self, count: int) -> TaskNode:
+        """Return it as `count` equal tasks."""
+        return TaskNode(self.number, self.name, self.frames, self.nodes, count, self.starting)
+
+
+class _SeenNursery:
+    """A nursery as it was when the walk came by."""
+
+    __slots__ = ("children", "groups", "name", "number", "opened", "scope")
+
+    def __init__(self, nursery: trio.Nursery, variable: tuple[str, Frame | None]) -> None:
+        scope = nursery.cancel_scope
+        left = scope.deadline - trio.current_time()
+        self.number = _numbers.of(nursery)
+        self.name, self.opened = variable
+        self.scope = Scope(
+            None if left == math.inf else max(left, 0.0), scope.shield, scope.cancel_called
+        )
+        self.children: list[_Seen] = []
+        self.groups: list[tuple[_Seen, int]] = []
+
+    def shape(self) -> tuple[object, ...]:
+        """Return what makes nurseries equal; their deadlines may differ."""
+        return (
+            self.name,
+            self.opened,
+            self.scope.deadline is None,
+            self.scope.shielded,
+            self.scope.cancel_called,
+            tuple(sorted((child.kind, count) for child, count in self.groups)),
+        )
+
+    def node(self) -> NurseryNode:
+        """Return it with its groups as children."""
+        tasks = tuple(child.node(count) for child, count in self.groups)
+        return NurseryNode(self.number, self.name, self.opened, self.scope, tasks)
+
+
+def _take(root: Task | None, fold: bool) -> Generator[None, None, TaskNode]:
+    """Take a tree; yield after each stretch of work, return the tree."""
+    if not trio.lowlevel.in_trio_run():
+        raise RuntimeError("a task tree can only be taken in the thread of a Trio run")
+    top = root or trio.lowlevel.current_root_task()
+    if top is None:
+        raise RuntimeError("this Trio run has no tasks yet")
+    budget = _Budget()
+    seen = yield from _walk(top, budget)
+    yield from _fold(seen, fold, budget)
+    yield from _build(seen, budget)
+    return seen[0].node(1)
+
+
+def _walk(root: Task, budget: _Budget) -> Generator[None, None, list[_Seen]]:
+    """Look at each task once; return them, each before its children."""
+    frames = _Frames()
+    seen: list[_Seen] = []
+    met = {root}
+    ahead: list[tuple[Task, list[_Seen]]] = [(root, [])]
+    while ahead:
+        task, siblings = ahead.pop()
+        if task.coro.cr_frame is None and task is not root:
+            continue  # it has ended since its nursery was looked at
+        live = frames.live(task)
+        here = _Seen(task, frames.stack(live))
+        siblings.append(here)
+        seen.append(here)
+        if nurseries := task.child_nurseries:
+            variables = frames.nurseries(live, here.frames)
+            here.nurseries = tuple(
+                _SeenNursery(nursery, variables.get(nursery, ("", None))) for nursery in nurseries
+            )
+            for nursery, below in zip(nurseries, here.nurseries, strict=True):
+                children = nursery.child_tasks - met
+                met |= children
+                ahead += [(child, below.children) for child in children]
+        if budget.is_spent(1 + len(live) + len(nurseries)):
+            del live, task  # nothing is to be kept alive meanwhile
+            yield
+    return seen
+
+
+def _fold(seen: list[_Seen], fold: bool, budget: _Budget) -> Generator[None, None, None]:
+    """Tell the kind of each task, and group those of one kind in each nursery."""
+    kinds: dict[tuple[object, ...], int] = {}
+    for task in reversed(seen):
+        shape: tuple[object, ...] = (task.name, id(task.frames), task.starting)
+        for nursery in task.nurseries:
+            nursery.groups = _groups(nursery.children, fold)
+            shape += nursery.shape()
+        task.kind = kinds.setdefault(shape, len(kinds))
+        if budget.is_spent(1 + sum(len(nursery.children) for nursery in task.nurseries)):
+            yield
+
+
+def _groups(children: list[_Seen], fold: bool) -> list[tuple[_Seen, int]]:
+    """Return one of each kind, the first, and how many there are; by name, then by number."""
+    children.sort(key=lambda child: (child.name, child.number))
+    if not fold:
+        return [(child, 1) for child in children]
+    counts: dict[int, int] = {}
+    first: dict[int, _Seen] = {}
+    for child in children:
+        first.setdefault(child.kind, child)
+        counts[child.kind] = counts.get(child.kind, 0) + 1
+    return [(child, counts[kind]) for kind, child in first.items()]
+
+
+def _build(seen: list[_Seen], budget: _Budget) -> Generator[None, None, None]:
+    """Make the nodes of what is shown, from the leaves to the root, which comes first in `seen`."""
+    seen[0].is_shown = True
+    for task in seen:
+        if task.is_shown:
+            for nursery in task.nurseries:
+                for child, _ in nursery.groups:
+                    child.is_shown = True
+    for task in reversed(seen):
+        if task.is_shown and task.nurseries:
+            task.nodes = tuple(nursery.node() for nursery in task.nurseries)
+            if budget.is_spent(sum(len(nursery.groups) for nursery in task.nurseries)):
+                yield
