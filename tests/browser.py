@@ -115,8 +115,10 @@ class Browser:
         await self.until(script, css, text)
 
     async def text(self, css: str) -> str:
-        """Return the text of the first element that `css` selects, as it is seen."""
-        return str(await self.run("return document.querySelector(arguments[0]).innerText", css))
+        """Return the text that is seen of the first element that `css` selects."""
+        script = "const element = document.querySelector(arguments[0]);"
+        script += "return element.checkVisibility() ? element.innerText : ''"
+        return str(await self.run(script, css))
 
     async def click(self, css: str) -> None:
         """Click the first element that `css` selects, as a mouse does."""

@@ -112,29 +112,46 @@ class Group {
   }
 
   update(nodes) {
-    const kept = new Map();
-    const coming = [];
-    let drawn = 0;
-    for (const node of nodes.slice(0, SIBLINGS_DRAWN)) {
-      if (this.tree.rows >= ROWS_DRAWN) break;
-      this.tree.rows += 1;
-      drawn += 1;
-      const item = this.items.get(node.number);
-      if (item) this.items.delete(node.number);
-      coming.push([node, item]);
-    }
+    const space = this.level > LEVELS_DRAWN ? 0 : Math.min(SIBLINGS_DRAWN, ROWS_DRAWN - this.tree.rows);
+    const drawn = nodes.slice(0, space);
+    this.tree.rows += drawn.length;
+    const items = this.match(drawn);
     let before = this.list.firstElementChild;
-    for (const [node, known] of coming) {
-      const item = known ?? new Item(this.tree, this.level, isTask(node));
+    for (const node of drawn) {
+      const item = items.get(node.number) ?? new Item(this.tree, this.level, isTask(node));
+      items.set(node.number, item);
       while (before?.classList.contains("gone")) before = before.nextElementSibling;
       if (item.element === before) before = before.nextElementSibling;
       else this.list.insertBefore(item.element, before);
       item.update(node);
-      kept.set(node.number, item);
+    }
+    this.items = items;
+    this.tell(nodes.slice(space));
+  }
+
+  /**
+   * Find the items of nodes that are drawn already, and let the others leave.
+   *
+   * Several equal tasks have the number of the first of them. When that one ends, they are still the same several.
+   */
+  match(nodes) {
+    const items = new Map();
+    for (const { number } of nodes) {
+      if (!this.items.has(number)) continue;
+      items.set(number, this.items.get(number));
+      this.items.delete(number);
+    }
+    const several = new Map();
+    for (const item of this.items.values()) if (item.node.count > 1) several.set(item.node.name, item);
+    for (const { number, name, count } of nodes) {
+      const item = several.get(name);
+      if (!item || items.has(number) || count < 2) continue;
+      items.set(number, item);
+      several.delete(name);
+      this.items.delete(item.node.number);
     }
     for (const item of this.items.values()) item.leave();
-    this.items = kept;
-    this.tell(nodes.slice(drawn));
+    return items;
   }
 
   /** Say how many are not drawn. */
@@ -142,7 +159,7 @@ class Group {
     this.more?.remove();
     this.more = null;
     if (!left.length) return;
-    const count = left.reduce((sum, node) => sum + (node.count ?? 1), 0);
+    const count = left.reduce((sum, node) => sum + countTasks(node), 0);
     this.more = element("li", "more", `… and ${number(count)} more`);
     this.more.setAttribute("role", "none");
     this.list.append(this.more);
@@ -202,7 +219,7 @@ class Item {
 
   drawChildren() {
     const children = under(this.node);
-    if (!children.length || this.level >= LEVELS_DRAWN) {
+    if (!children.length) {
       this.element.removeAttribute("aria-expanded");
       this.group?.update([]);
       return;
