@@ -1,7 +1,9 @@
 """The command line `services-lab`; what is slow to import is imported by the command."""
 
 import sys
+from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -66,3 +68,87 @@ def guest(ready_file: ReadyFile = None) -> None:
     from services_lab.guest import run_guest
 
     raise typer.Exit(run_guest(ready_file))
+
+
+def _chosen(names: list[str]) -> list[str]:
+    """Return the experiments that `names` mean: each a name, or a family.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    from services_lab.experiment import Family
+    from services_lab.registry import load_all
+    from services_lab.registry import names as known_names
+
+    known = known_names()
+    found: list[str] = []
+    for name in names:
+        if name in set(Family):
+            found += [each.name for each in load_all() if each.family == name]
+        elif name in known:
+            found.append(name)
+        else:
+            near = get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see `services-lab list`"
+            raise SettingsError(f"no such experiment: {name}; {hint}")
+    return list(dict.fromkeys(found))
+
+
+@app.command("list")
+def list_experiments() -> None:
+    """List the experiments, with the question of each."""
+    from rich.console import Console
+
+    from services_lab.registry import load_all
+    from services_lab.terminal import draw_list
+
+    Console().print(draw_list(load_all()))
+
+
+@app.command()
+def run(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME…", help="Experiments, or a family of them.")
+    ],
+    variant: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Only this one. Repeatable.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Rough figures, one round.")] = False,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=100, help="How often each is observed.")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write everything that was found.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what tasks did, for Perfetto.")
+    ] = None,
+) -> None:
+    """Run experiments; the exit status is 1 if something is not as expected."""
+    import trio
+    from rich.console import Console
+
+    from services_lab.conditions import look_around
+    from services_lab.registry import load
+    from services_lab.results import write_results
+    from services_lab.runner import Plan, run_plan
+    from services_lab.terminal import Screen
+    from services_lab.traces import write_trace
+
+    experiments = tuple(map(load, _chosen(names)))
+    columns = frozenset(variant or ())
+    unknown = columns - {each.column for one in experiments for each in one.subjects}
+    if unknown:
+        raise SettingsError(f"no such column in these experiments: {min(unknown)}")
+    plan = Plan(experiments=experiments, columns=columns, quick=quick, rounds=rounds)
+    conditions = look_around(quick=quick, rounds=rounds, arguments=sys.argv[1:])
+    screen = Screen(plan, Console())
+    with screen.shown():
+        results = trio.run(run_plan, plan, screen, conditions)
+    if json:
+        write_results(results, json)
+    if trace and not write_trace(results, trace):
+        typer.echo("services-lab: nothing was recorded, so there is no trace", err=True)
+    if results.interrupted:
+        raise typer.Exit(130)
+    raise typer.Exit(1 if any(each.complaints for each in results.experiments) else 0)

@@ -1,14 +1,14 @@
 """Runs experiments: every subject in turns, round by round, each with a deadline.
 
 Turns, since machines change by the minute: the subjects of one round see about the same. What an
-experiment cannot do is its error, written down with its traceback, and the next observation is made
-all the same. Cancellation (Ctrl-C) keeps what was seen up to then.
+experiment cannot do is its error, written down with its traceback, and the others go on. Ctrl-C
+keeps what was seen up to then.
 """
 
 import inspect
+import signal
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +20,16 @@ from services_lab.conditions import Conditions
 from services_lab.cores import Cores, cores_apart
 from services_lab.experiment import Experiment, Family, Subject
 from services_lab.results import ColumnResult, ExperimentResult, Results, Seen
+from services_lab.side_by_side import open_folder
 from services_lab.statistics import complaints
 from services_lab.subjects import missing, runtime_version
 from services_lab.trial import Trial
 
 OBSERVATION_DEADLINE = 120.0
 """Seconds for one observation: the longest takes ten on an idle machine."""
+
+QUICK_DEADLINE = 60.0
+"""The same for a quick one, which takes one second, on a machine that is very busy."""
 
 
 class ObservationFailedError(Exception):
@@ -38,11 +42,13 @@ class Watcher(Protocol):
     def observing(self, experiment: Experiment, subject: Subject, round: int) -> None:
         """An observation begins."""
 
-    def observed(self, experiment: Experiment, subject: Subject, seen: Seen | None) -> None:
-        """It has ended; None if it failed."""
+    def observed(
+        self, experiment: Experiment, subject: Subject, seen: Seen | None, seconds: float
+    ) -> None:
+        """It has ended after `seconds`; without having seen anything if it failed."""
 
-    def finished(self, result: ExperimentResult) -> None:
-        """An experiment is complete."""
+    def finished(self, experiment: Experiment, result: ExperimentResult) -> None:
+        """An experiment is complete, or cut short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +60,15 @@ class Plan:
         columns: Only these; all if empty.
         quick: Whether rough figures are enough.
         rounds: How often, instead of each experiment's own number.
+        at_once: How many subjects of a question about behaviour are asked at the same time; those
+            whose time is measured are always alone.
     """
 
     experiments: tuple[Experiment, ...]
     columns: frozenset[str] = frozenset()
     quick: bool = False
     rounds: int | None = None
+    at_once: int = 1
 
     def rounds_of(self, experiment: Experiment) -> int:
         """Return how many rounds an experiment gets."""
@@ -87,38 +96,45 @@ class _Column:
     errors: list[str] = field(default_factory=list)
 
 
-async def run_plan(
-    plan: Plan, home: Path, watcher: Watcher, conditions: Conditions, into: list[ExperimentResult]
-) -> Results:
+async def run_plan(plan: Plan, watcher: Watcher, conditions: Conditions) -> Results:
     """Run every experiment of `plan` and return what they found.
+
+    SIGINT and SIGTERM end what runs, and the results are those up to then, marked as interrupted.
 
     Args:
         plan: What to run.
-        home: The folder that the warden watches.
         watcher: Told of every step.
         conditions: For the results.
-        into: Gets each experiment's result, of one that is cut short as well.
-
-    Cancellation: what runs is ended; `into` has what was seen.
     """
-    for experiment in plan.experiments:
-        columns = [_Column(each, missing(each)) for each in plan.subjects_of(experiment)]
-        with _kept(experiment, columns, into):
-            await _run_rounds(plan, experiment, columns, home, watcher)
-        watcher.finished(into[-1])
-    return Results(conditions=conditions, experiments=tuple(into))
+    found: list[ExperimentResult] = []
+    interrupted = False
+
+    async def stop_on_signal() -> None:
+        nonlocal interrupted
+        async for _ in signals:
+            interrupted = True
+            nursery.cancel_scope.cancel()
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with open_folder() as home, trio.open_nursery() as nursery:
+            nursery.start_soon(stop_on_signal)
+            for experiment in plan.experiments:
+                await _run_experiment(plan, experiment, home, watcher, found)
+            nursery.cancel_scope.cancel()
+    return Results(conditions=conditions, experiments=tuple(found), interrupted=interrupted)
 
 
-@contextmanager
-def _kept(
-    experiment: Experiment, columns: Sequence[_Column], into: list[ExperimentResult]
-) -> Iterator[None]:
-    """Add the result of `columns` to `into`, however the block ends, if there is anything."""
+async def _run_experiment(
+    plan: Plan, experiment: Experiment, home: Path, watcher: Watcher, into: list[ExperimentResult]
+) -> None:
+    """Run one experiment; add to `into` what was seen, also when it is cancelled half-way."""
+    columns = [_Column(each, missing(each)) for each in plan.subjects_of(experiment)]
     try:
-        yield
+        await _run_rounds(plan, experiment, columns, home, watcher)
     finally:
         if any(each.seen or each.errors or each.missing for each in columns):
             into.append(result_of(experiment, columns))
+            watcher.finished(experiment, into[-1])
 
 
 async def _run_rounds(
@@ -128,11 +144,12 @@ async def _run_rounds(
     home: Path,
     watcher: Watcher,
 ) -> None:
-    present = [each for each in columns if not each.missing]
-    for number in range(plan.rounds_of(experiment)):
-        for column in present:
+    limit = trio.CapacityLimiter(plan.at_once if experiment.family is Family.BEHAVIOUR else 1)
+
+    async def look_at(column: _Column, number: int) -> None:
+        async with limit:
             watcher.observing(experiment, column.subject, number)
-            seen = None
+            began, seen = trio.current_time(), None
             try:
                 seen = await observe(
                     experiment, column.subject, home, round=number, quick=plan.quick
@@ -140,7 +157,17 @@ async def _run_rounds(
                 column.seen.append(seen)
             except ObservationFailedError as error:
                 column.errors.append(str(error))
-            watcher.observed(experiment, column.subject, seen)
+            watcher.observed(experiment, column.subject, seen, trio.current_time() - began)
+
+    for number in range(plan.rounds_of(experiment)):
+        # One that has failed is not asked again: what hangs once would hang in every round.
+        asked = [each for each in columns if not each.missing and not each.errors]
+        async with trio.open_nursery() as nursery:
+            for column in asked:
+                if limit.total_tokens == 1:
+                    await look_at(column, number)
+                else:
+                    nursery.start_soon(look_at, column, number)
 
 
 async def observe(
@@ -156,8 +183,8 @@ async def observe(
         quick: Whether a rough figure is enough.
 
     Raises:
-        ObservationFailedError: The experiment failed, or took longer than OBSERVATION_DEADLINE; its
-            text is the traceback.
+        ObservationFailedError: The experiment failed, or took longer than its deadline; the text is
+            the traceback.
     """
     folder = home / f"{experiment.name}.{subject.column}.{round}"
     folder.mkdir()
@@ -165,7 +192,7 @@ async def observe(
     trial = Trial(subject=subject, quick=quick, folder=folder, home=home, cores=cores)
     began = trio.current_time()
     try:
-        with trio.fail_after(OBSERVATION_DEADLINE):
+        with trio.fail_after(QUICK_DEADLINE if quick else OBSERVATION_DEADLINE):
             found = await experiment.run(trial)
     except Exception as error:
         raise ObservationFailedError("".join(traceback.format_exception(error))) from error

@@ -3,9 +3,8 @@
     python -m services_lab.load.connections HOST PORT --clients 16 --seconds 5
 
 The kernel completes connections before the server accepts them, so each is counted when the
-server has *answered*: the client sends the length 0 with nothing after it, an empty payload, which is no JSON list,
-and waits for the end of
-the stream.
+server has *answered*: the client sends the length 0 with nothing after it, an empty payload, which
+is no JSON list, and waits for the end of the stream.
 """
 
 import argparse
