@@ -41,6 +41,11 @@ def check_answers(load: Load, most_lost: float = 0.01) -> None:
         raise WorkFailedError(f"{load['lost']:.0f} lost of {answered + load['lost']:.0f}")
 
 
+def outcome_of_latency(load: Load) -> Measured:
+    """Tell whose the latencies of `dns_open_loop` are: its own lateness is part of them."""
+    return Measured.GENERATOR_BOUND if load["late"] > load["p99"] / 2 else Measured.MEASURED
+
+
 def crossing(sizes: Sequence[int], one: Sequence[float], other: Sequence[float]) -> float | None:
     """Return the size from which on `other` is below `one`, or None if it is not at the last.
 
