@@ -2,6 +2,7 @@
 
     everything
     ├── signals                  reload, drain, cancel
+    ├── status                   the page, metrics and health; it shows the draining, too
     ├── workers                  processes that sort; they outlive what is in flight
     └── in flight                TCP connections; after a signal they have the grace period
         └── services             dns udp, dns tcp, sort: what accepts; the first to go
@@ -10,6 +11,9 @@ A signal cancels the services: nothing is accepted any more. Leaving their nurse
 connections are closed, and the nursery around them gets the grace deadline. When the last
 connection is done, or the deadline has passed, the workers are killed and the program ends. There
 are no stop flags, since there is nothing that anybody has to remember to check.
+
+The status site is a sibling like the others, but none that matters: if it fails, that is logged, and
+the services run on. It sees the others through `Inside`, in which they are noted as they start.
 
 An exception in a connection never arrives here (see `connections`). One in a service does: it
 cancels the siblings, kills the workers and leaves as an exception group, since a service that fails
@@ -27,6 +31,7 @@ import trio
 from trio_services.connections import Connections
 from trio_services.dns_server import (
     Respond,
+    UdpStatistics,
     handle_dns_stream,
     log_requests,
     serve_dns_tcp,
@@ -46,9 +51,15 @@ from trio_services.settings import (
 )
 from trio_services.sort_server import SortService, handle_sort_stream, serve_sort
 from trio_services.startup import announced, switching_quickly, zones_for
+from trio_services.status.inside import Inside
+from trio_services.status.show_tasks import show_tasks_when_asked
 from trio_services.workers import Workers, open_workers
 
 logger = logging.getLogger("trio_services")
+
+
+async def nobody_watches(inside: Inside) -> None:
+    """Stand in for a status site where there is none."""
 
 
 async def serve(
@@ -57,6 +68,7 @@ async def serve(
     zones: Zones | None,
     *,
     until: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    watch: Callable[[Inside], Awaitable[None]] = nobody_watches,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run every service until SIGTERM or SIGINT, or until `until()` returns; then drain.
@@ -67,14 +79,22 @@ async def serve(
             be accepted any more: else the kernel would go on accepting, and nobody would answer.
         zones: What the DNS server answers from; SIGHUP loads them anew. None without DNS.
         until: Waits for whatever else may end the services.
+        watch: Runs beside the services until all of them are gone, and is shown what they do. It
+            must not fail.
 
     Error handling: raises an exception group when a service fails, after its siblings have been
     cancelled and the workers are gone.
 
     Cancellation: everything at once, without draining.
     """
+    inside = Inside()
     errors = ErrorLog("dns respond", trio.current_time)
-    responder = Responder(zones, on_error=errors.report) if zones else None
+
+    def report(error: Exception) -> None:
+        errors.report(error)
+        inside.recent.error("dns respond", type(error).__name__, error)
+
+    inside.responder = responder = Responder(zones, on_error=report) if zones else None
     open_connections = []
     accepting = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -85,23 +105,31 @@ async def serve(
                 cancel=everything.cancel_scope.cancel,
             )
             everything.start_soon(obey, signals, accepting, name="signals")
+            everything.start_soon(show_tasks_when_asked, name="show tasks")
+            everything.start_soon(watch, inside, name="status")
             async with trio.open_nursery() as in_flight:
                 with accepting:
                     workers = await everything.start(run_workers, settings.sort, name="workers")
                     async with trio.open_nursery() as services:
                         if responder:
                             open_connections.append(
-                                await start_dns(services, in_flight, settings, sockets, responder)
+                                await start_dns(
+                                    services, in_flight, settings, sockets, responder, inside
+                                )
                             )
                         if workers:
                             open_connections.append(
-                                await start_sort(services, in_flight, settings, sockets, workers)
+                                await start_sort(
+                                    services, in_flight, settings, sockets, workers, inside
+                                )
                             )
+                        inside.ready = True
                         task_status.started()
                         with announced(settings.ready_file, sockets):
                             await until()
                         accepting.cancel()
                 sockets.close()
+                inside.draining = True
                 drain(open_connections, in_flight, settings.grace)
             if in_flight.cancel_scope.cancelled_caught:
                 logger.warning("what was still in flight after %g s is cancelled", settings.grace)
@@ -115,6 +143,7 @@ async def start_dns(
     settings: ServeSettings,
     sockets: Sockets,
     responder: Responder,
+    inside: Inside,
 ) -> Connections:
     """Start the DNS tasks in `services`, one for each socket; connections run in `in_flight`."""
     dns = settings.dns or DnsSettings()
@@ -128,9 +157,14 @@ async def start_dns(
         in_flight,
         ConnectionLimits(total=dns.tcp_connections, per_address=dns.tcp_connections_per_address),
         partial(handle_dns_stream, respond=respond_tcp, settings=dns),
+        recent=inside.recent,
     )
+    inside.dns_tcp = connections
     for sock in sockets.udp:
-        await services.start(serve_dns_udp, sock, respond_udp, name="dns udp")
+        statistics = UdpStatistics()
+        inside.udp.append(statistics)
+        serve = partial(serve_dns_udp, statistics=statistics)
+        await services.start(serve, sock, respond_udp, name="dns udp")
     for listener in sockets.dns:
         await services.start(serve_dns_tcp, listener, connections, name="dns tcp")
     return connections
@@ -142,17 +176,22 @@ async def start_sort(
     settings: ServeSettings,
     sockets: Sockets,
     workers: Workers,
+    inside: Inside,
 ) -> Connections:
     """Start the sort tasks in `services`, one for each socket; connections run in `in_flight`."""
     sort = settings.sort or SortSettings()
-    service = SortService(settings=sort, workers=workers, log_requests=settings.log_requests)
+    service = SortService(
+        settings=sort, workers=workers, log_requests=settings.log_requests, recent=inside.recent
+    )
     connections = Connections(
         "sort",
         in_flight,
         ConnectionLimits(total=sort.connections, per_address=sort.connections_per_address),
         partial(handle_sort_stream, service=service),
         refusal=error_reply(SortError(ErrorCode.BUSY, "too many connections, try again later")),
+        recent=inside.recent,
     )
+    inside.sort, inside.sort_tcp = service, connections
     for listener in sockets.sort:
         await services.start(serve_sort, listener, connections, name="sort")
     return connections

@@ -261,11 +261,15 @@ def _serve_on_trio(settings: ServeSettings) -> int:
     from trio_services.app import serve
     from trio_services.logs import run_reporting
     from trio_services.startup import prepared
+    from trio_services.status.serve import watch, what_can_be_shown
     from trio_services.supervisor import supervise
 
+    settings = what_can_be_shown(settings)
     with prepared(settings) as (socket_sets, zones):
         if settings.processes == 1:
-            return run_reporting(trio.run, serve, settings, socket_sets[0], zones)
+            [sockets] = socket_sets
+            shown = partial(serve, watch=watch(settings, sockets)) if settings.status else serve
+            return run_reporting(trio.run, shown, settings, sockets, zones)
         return run_reporting(trio.run, supervise, settings, socket_sets, zones)
 
 

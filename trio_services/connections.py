@@ -10,6 +10,8 @@ is cancelled first, then connections that are idle, and at the grace deadline al
   an interval) and counted, and never reaches the nursery, where it would cancel the siblings.
 - *Patience*: a connection has one cancel scope, whose deadline moves from step to step. (A scope
   for each step would be Trio's usual way; three of them are a third of what a small request costs.)
+- *Seen from outside*: what was cancelled, by whom and why, is read off the `Cancelled` on its way
+  through that scope and kept for the status page; `cancel` ends the connection of one task.
 - *Idle or busy*: a connection that waits for a request to begin is idle; nothing would be lost by
   closing it. `drain` cancels just those, now and from then on.
 """
@@ -28,6 +30,7 @@ from trio_services.eager_io import EagerSocketStream
 from trio_services.logs import ErrorLog
 from trio_services.sans_io.peer_network import peer_network
 from trio_services.settings import ConnectionLimits
+from trio_services.status.recent import Recent
 
 Stream = trio.abc.HalfCloseableStream
 Handler = Callable[[Stream, "Connections"], Awaitable[None]]
@@ -59,6 +62,7 @@ class Connections:
         handler: `await handler(stream, connections)` serves one connection. Closing the stream is
             done here.
         refusal: Bytes for a client that is not admitted, small enough for any send buffer.
+        recent: Is told of connections that fail or are cancelled.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Connections:
         handler: Handler,
         *,
         refusal: bytes = b"",
+        recent: Recent | None = None,
     ) -> None:
         self._nursery = nursery
         self._limits = limits
@@ -76,6 +81,8 @@ class Connections:
         self._refusal = refusal
         self._task_name = f"{service} connection"
         self._errors = ErrorLog(self._task_name, trio.current_time)
+        self._recent = recent
+        self._patience: dict[int, Patience] = {}
         self._open: Counter[str] = Counter()
         self._idle: set[trio.CancelScope] = set()
         self._draining = False
@@ -129,6 +136,8 @@ class Connections:
             self._lost += 1
         except Exception as error:  # noqa: BLE001 - the barrier that keeps siblings alive
             self._errors.report(error)
+            if self._recent is not None:
+                self._recent.error(self._task_name, type(error).__name__, error)
         finally:
             stream.close()
             self._total -= 1
@@ -139,6 +148,23 @@ class Connections:
     def patience(self) -> "Patience":
         """Return the cancel scope for one connection, to be used in a `with` block."""
         return Patience(self)
+
+    def cancel(self, task: int, why: str) -> bool:
+        """End the connection whose task has the id `task`; tell whether it is one of these."""
+        patience = self._patience.get(task)
+        if patience is not None:
+            patience.cancel(why)
+        return patience is not None
+
+    def enter(self, patience: "Patience") -> None:
+        """Let the connection of the current task be cancelled."""
+        self._patience[id(trio.lowlevel.current_task())] = patience
+
+    def leave(self, error: BaseException | None) -> None:
+        """Take `enter` back, and keep what `error` says if it is a cancellation."""
+        del self._patience[id(trio.lowlevel.current_task())]
+        if self._recent is not None and error is not None:
+            self._recent.caught(self._task_name, error, "idle" if self._draining else "too slow")
 
     def drain(self) -> None:
         """Close the connections that are idle, now and from now on; leave the busy ones alone."""
@@ -161,17 +187,20 @@ class Patience:
     """How long one connection may take for its current step. A context manager.
 
     It begins without a deadline. When a deadline passes, or when the connection is idle and its
-    service drains, the block is left at its next checkpoint, and `expired` is true.
+    service drains, the block is left at its next checkpoint, and `expired` is true; so it is when
+    somebody cancels the connection, and then `cancelled` says why.
     """
 
-    __slots__ = ("_connections", "_scope")
+    __slots__ = ("_connections", "_scope", "cancelled")
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._scope = trio.CancelScope()
+        self.cancelled = ""
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
+        self._connections.enter(self)
         return self
 
     def __exit__(
@@ -181,12 +210,18 @@ class Patience:
         traceback: TracebackType | None,
     ) -> bool | None:
         self._connections.mark_busy(self._scope)
+        self._connections.leave(exc)
         return self._scope.__exit__(exc_type, exc, traceback)
 
     @property
     def expired(self) -> bool:
         """Whether the block was left early because patience ran out."""
         return self._scope.cancelled_caught
+
+    def cancel(self, why: str) -> None:
+        """Leave the block at its next checkpoint."""
+        self.cancelled = why
+        self._scope.cancel(reason=why)
 
     def wait_for_request(self, seconds: float) -> None:
         """Give the peer `seconds` from now to begin a request; until `allow`, it is idle."""

@@ -14,9 +14,9 @@ import resource
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from trio_services.settings import Address, ServeSettings
+from trio_services.settings import DEFAULT_STATUS, Address, ServeSettings
 
 BACKLOG = 65535
 """Connections that the kernel may queue; it grants up to net.core.somaxconn. As Trio's default."""
@@ -45,27 +45,31 @@ class Sockets:
     udp: list[socket.socket] = field(default_factory=list)
     dns: list[socket.socket] = field(default_factory=list)
     sort: list[socket.socket] = field(default_factory=list)
+    status: list[socket.socket] = field(default_factory=list)
+    """At most one, of the first set only; it is no service and stays open until the very end."""
 
     def __enter__(self) -> "Sockets":
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+        for sock in self.status:
+            sock.close()
 
     def close(self) -> None:
-        """Close every socket; again does nothing. No task may be waiting on one."""
+        """Close the services' sockets; again does nothing. No task may be waiting on one."""
         for sock in self.all():
             sock.close()
 
     def all(self) -> list[socket.socket]:
-        """Return every socket."""
+        """Return every socket of the services."""
         return [*self.udp, *self.dns, *self.sort]
 
     def addresses(self) -> dict[str, list[tuple[str, int]]]:
         """Return where each service listens, as the ready file tells it."""
         return {
             name: [sock.getsockname()[:2] for sock in sockets]
-            for name, sockets in (("dns", self.dns), ("sort", self.sort))
+            for name, sockets in (("dns", self.dns), ("sort", self.sort), ("status", self.status))
             if sockets
         }
 
@@ -84,6 +88,8 @@ def bind_copies(settings: ServeSettings) -> list[Sockets]:
     with contextlib.ExitStack() as on_error:
         first = on_error.enter_context(_bind_first(settings, shared))
         others = [on_error.enter_context(_bind_again(first)) for _ in range(1, settings.processes)]
+        if settings.status:
+            first.status.append(_bind_status(settings.status.address))
         on_error.pop_all()
         return [first, *others]
 
@@ -112,6 +118,16 @@ def _bind_again(first: Sockets) -> Sockets:
                 ours.append(_bind_one(_address_of(sock), socket.SOCK_STREAM, True))
         on_error.pop_all()
         return sockets
+
+
+def _bind_status(address: Address | None) -> socket.socket:
+    """Bind where the page is wanted; by default any port will do if the usual one is taken."""
+    try:
+        return _bind_one(address or DEFAULT_STATUS, socket.SOCK_STREAM, shared=False)
+    except BindError:
+        if address:
+            raise
+        return _bind_one(replace(DEFAULT_STATUS, port=0), socket.SOCK_STREAM, shared=False)
 
 
 def _address_of(sock: socket.socket) -> Address:
@@ -195,6 +211,14 @@ def _prepare_udp(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         elif sys.platform == "linux":
             sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+
+
+def reachable(sock: socket.socket) -> Address:
+    """Return where this machine reaches a listening socket, also one bound to all addresses."""
+    host, port = sock.getsockname()[:2]
+    if is_wildcard(sock):
+        host = "::1" if sock.family == socket.AF_INET6 else "127.0.0.1"
+    return Address(host, port)
 
 
 def is_wildcard(sock: socket.socket) -> bool:

@@ -21,15 +21,18 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from time import perf_counter
 
 import trio
 
 from trio_services.connections import Connections, Patience, Stream
 from trio_services.eager_io import RECEIVE_BYTES, accept_batches
+from trio_services.sans_io.histogram import Histogram
 from trio_services.sans_io.length_prefix import SORT_PREFIX_BYTES, parse_sort_prefix
 from trio_services.sans_io.payload import Payload
 from trio_services.sans_io.sort_jobs import ErrorCode, SortError, error_reply
 from trio_services.settings import SortSettings
+from trio_services.status.recent import Recent
 from trio_services.workers import Workers
 
 LINGER = 5.0
@@ -59,6 +62,8 @@ class SortStatistics:
     gone: int = 0
     """Clients that left before their reply."""
     errors: Counter[ErrorCode] = field(default_factory=Counter)
+    durations: Histogram = field(default_factory=Histogram)
+    """Of lists that were sorted, from their first byte to the last of the reply."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +75,8 @@ class SortService:
     log_requests: bool = False
     statistics: SortStatistics = field(default_factory=SortStatistics)
     bytes_in_flight: int = 0
+    recent: Recent | None = None
+    """Is told of errors, and of jobs that are cancelled."""
 
     def take(self, count: int) -> None:
         """Count `count` bytes that a client has sent as in flight.
@@ -112,6 +119,8 @@ class Request:
     """Bytes that count as in flight: of the list, or of its reply if that is longer."""
     payload: Payload | None = None
     outcome: str = "cancelled"
+    began: float = 0.0
+    """When its first byte was there, by `perf_counter`."""
 
 
 async def serve_sort(
@@ -148,7 +157,12 @@ async def handle_sort_stream(
             await _serve_request(stream, patience, service, request)
         if patience.expired and not (request.step is Step.WAITING and connections.draining):
             request.outcome = "unread"
-            if request.step in _TOO_SLOW:
+            if patience.cancelled and request.step is not Step.REPLYING:
+                request.outcome = ErrorCode.BUSY
+                error = SortError(ErrorCode.BUSY, patience.cancelled)
+                with trio.move_on_after(LAST_WORD):
+                    await stream.send_all(error_reply(error))
+            elif request.step in _TOO_SLOW:
                 request.outcome = ErrorCode.TIMEOUT
                 service.statistics.errors[ErrorCode.TIMEOUT] += 1
                 error = SortError(ErrorCode.TIMEOUT, _TOO_SLOW[request.step])
@@ -197,8 +211,12 @@ async def _serve_request(
         reply = error_reply(error)
         request.outcome = error.code
         statistics.errors[error.code] += 1
+        if service.recent is not None:
+            service.recent.error("sort connection", error.code, error.message)
     if not reply:
         statistics.gone += 1
+        if request.step is Step.SORTING and service.recent is not None:
+            service.recent.cancelled("sort job", "its client", "the client left")
         return
     request.step = Step.REPLYING
     patience.allow(service.settings.write_deadline)
@@ -206,6 +224,7 @@ async def _serve_request(
     if request.outcome == "sorted":
         statistics.lists += 1
         statistics.bytes += len(reply)
+        statistics.durations.add(perf_counter() - request.began)
 
 
 async def _receive_list(
@@ -222,6 +241,7 @@ async def _receive_list(
     if not data:
         return None
     request.step = Step.READING
+    request.began = perf_counter()
     if not _is_whole(data):
         patience.allow(settings.read_deadline)
     while len(data) < SORT_PREFIX_BYTES:
@@ -300,7 +320,7 @@ async def _cancel_when_gone(stream: Stream, job: trio.CancelScope, allow_half_cl
         trailing += len(data)
     else:
         return
-    job.cancel()
+    job.cancel(reason="the client left")
 
 
 async def _close(payload: Payload) -> None:

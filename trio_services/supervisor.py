@@ -24,7 +24,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -144,7 +144,7 @@ async def keep_copy(
     """
     backoff = MIN_BACKOFF
     has_been_ready = False
-    with sockets:
+    with closing(sockets):
         while True:
             began = trio.current_time()
             async with open_copy(settings, sockets, copies) as process:

@@ -1,0 +1,19 @@
+"""The task tree in the log, for whoever sends SIGUSR1: no page, no network, no library is needed."""
+
+import logging
+import signal
+
+import trio
+
+from trio_services.status.task_tree import take_task_tree
+from trio_services.status.task_tree_text import as_text
+
+logger = logging.getLogger("trio_services.tasks")
+
+
+async def show_tasks_when_asked() -> None:
+    """Log the tree of all tasks at each SIGUSR1, for ever, with where each task waits."""
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async for _ in signals:
+            tree = await take_task_tree()
+            logger.info("what is running:\n%s", as_text(tree, frames=True))

@@ -1,0 +1,105 @@
+"""Where the status site gets what it shows: from this process, or from copies of it.
+
+A *report* is what one process says of itself, as JSON has it: who it is, its counters, what happened
+lately, and its task tree if that is asked for. The site knows no more than this protocol, so it is
+the same whether one process serves or a parent has N copies.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import orjson
+import trio
+
+from trio_services.sans_io.task_events import chrome_trace
+from trio_services.status.inside import Inside
+from trio_services.status.loop_lag import LoopLag
+from trio_services.status.task_tree import find_task, take_task_tree
+from trio_services.status.task_tree_json import as_json
+
+Report = dict[str, Any]
+"""`pid`, `uptime`, `ready`, `draining`, `lag`, `counters`, `recent` and `tree`; or `missing`, which says why
+there is none of these."""
+
+
+def joined_tree(reports: Sequence[Report]) -> Any:
+    """Return the trees of all processes as one; None if there is none."""
+    trees = [report["tree"] for report in reports if "tree" in report]
+    return trees[0] if trees else None
+
+
+class Source(Protocol):
+    """What the site asks."""
+
+    async def reports(self, *, tree: bool, fold: bool = True) -> Sequence[Report]:
+        """Return a report of each process; never waits for long."""
+
+    async def cancel(self, task: str, why: str) -> bool:
+        """Cancel the connection with this id in a tree; tell whether there was one."""
+
+    async def start_trace(self) -> None:
+        """Begin to record what tasks do, anew."""
+
+    async def stop_trace(self) -> bytes:
+        """End the recording and return it, in Chrome's trace format."""
+
+    @property
+    def tracing(self) -> bool:
+        """Whether tasks are being recorded."""
+
+
+class LocalSource:
+    """What this process says of itself."""
+
+    def __init__(self, inside: Inside, lag: LoopLag) -> None:
+        self._inside = inside
+        self._lag = lag
+        self._recorder: Any = None
+        self.tracing = False
+
+    async def reports(self, *, tree: bool, fold: bool = True) -> Sequence[Report]:
+        """Return the only report; it takes no longer than the tree, which yields to the loop."""
+        return [await self.report(tree=tree, fold=fold)]
+
+    async def report(self, *, tree: bool, fold: bool = True) -> Report:
+        """Return the report of this process."""
+        inside = self._inside
+        report: Report = {
+            "pid": os.getpid(),
+            "uptime": time.monotonic() - inside.started,
+            "ready": inside.ready and not inside.draining,
+            "draining": inside.draining,
+            "lag": {"now": self._lag.now, "p99": self._lag.p99},
+            "counters": inside.counters(),
+            "recent": [asdict(each) for each in inside.recent.all()],
+        }
+        if tree:
+            report["tree"] = as_json(await take_task_tree(fold=fold))
+        return report
+
+    async def cancel(self, task: str, why: str) -> bool:
+        """Cancel a connection of this process."""
+        await trio.lowlevel.checkpoint()
+        found = find_task(int(task)) if task.isascii() and task.isdigit() else None
+        return found is not None and self._inside.cancel(id(found), why)
+
+    async def start_trace(self) -> None:
+        """Record the tasks of this process."""
+        await trio.lowlevel.checkpoint()
+        if not self.tracing:
+            from trio_services.status.trace import TraceRecorder
+
+            self._recorder = TraceRecorder()
+            self._recorder.start()
+            self.tracing = True
+
+    async def stop_trace(self) -> bytes:
+        """Return what was recorded; it is made in a thread, since it may be much."""
+        if self.tracing:
+            self._recorder.stop()
+            self.tracing = False
+        events = self._recorder.events()
+        return await trio.to_thread.run_sync(lambda: orjson.dumps(chrome_trace(events)))
