@@ -77,9 +77,9 @@ def _recorded_asyncio() -> Iterator[Recorder]:
 def _recorded_trio() -> Iterator[Recorder]:
     import trio
 
-    from services_lab.trio_recorder import TraceRecorder
+    from services_lab.trio_recorder import TrioRecorder
 
-    recorder = TraceRecorder()
+    recorder = TrioRecorder()
     plain_run = trio.run
 
     def run(*args: Any, instruments: Any = (), **options: Any) -> Any:

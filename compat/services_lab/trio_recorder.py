@@ -1,55 +1,65 @@
-"""Records what Trio's tasks do; until `trio_services.status.trace` has its own."""
+"""Records what Trio's tasks do: an Instrument, and `Steps` for what instruments are not told.
 
-import time
+Trio tells an Instrument when a task is spawned and when it becomes ready, but neither with what it
+ended nor that a step begins with a cancellation. So the coroutine of each task is put into `Steps`
+before its first step. Trio delivers a cancellation by sending in an `outcome.Error`, and its
+`Cancelled` knows its source and reason.
 
+`trio_services.status.trace` records running servers, with less: it must not touch their tasks.
+"""
+
+import outcome
 import trio
 
-from trio_services.sans_io.task_events import TaskEvent, What
+from services_lab.event_log import EventLog
+from services_lab.steps import Steps
+from trio_services.sans_io.task_events import What
 
 
-class TraceRecorder(trio.abc.Instrument):
-    """An instrument that keeps events."""
-
-    def __init__(self) -> None:
-        self.began = time.monotonic()
-        self.dropped = 0
-        self._events: list[TaskEvent] = []
-        self._numbers: dict[trio.lowlevel.Task, int] = {}
-
-    def _record(self, what: What, task: trio.lowlevel.Task, **more: object) -> None:
-        number = self._numbers.setdefault(task, len(self._numbers) + 1)
-        at = time.monotonic() - self.began
-        self._events.append(TaskEvent(at, what, number, **more))  # type: ignore[arg-type]
+class TrioRecorder(EventLog, trio.abc.Instrument):
+    """The events of one `trio.run`, as one of its instruments."""
 
     def mark(self, text: str) -> None:
-        """Note that something happened."""
+        """Note that something happened that the program alone knows of."""
         try:
-            self._record(What.MARK, trio.lowlevel.current_task(), name=text)
-        except RuntimeError:
-            at = time.monotonic() - self.began
-            self._events.append(TaskEvent(at, What.MARK, 0, name=text))
+            number = self._numbers.get(trio.lowlevel.current_task(), 0)
+        except RuntimeError:  # called from outside of Trio
+            number = 0
+        self.record(What.MARK, number, name=text)
 
-    def events(self) -> tuple[TaskEvent, ...]:
-        """Return what was recorded until now."""
-        return tuple(self._events)
+    def before_run(self) -> None:
+        """Begin."""
+        self._numbers: dict[trio.lowlevel.Task, int] = {}
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
-        """Note it."""
-        parent = task.parent_nursery and self._numbers.get(task.parent_nursery.parent_task)
-        self._record(What.SPAWNED, task, name=task.name, parent=parent)
+        """Note that it was spawned, and by whose nursery; see its steps from now on."""
+        nursery = task.parent_nursery
+        parent = self._numbers.get(nursery.parent_task) if nursery else None
+        number = self.spawned(task.name, parent).number
+        self._numbers[task] = number
+        task.coro = Steps(  # type: ignore[assignment]
+            task.coro, self, number, trio.Cancelled, _cancellation
+        )
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
-        """Note it."""
-        self._record(What.READY, task)
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Note it."""
-        self._record(What.STARTED, task)
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        """Note it."""
-        self._record(What.STOPPED, task)
+        """Note that it is ready."""
+        if task in self._numbers:
+            self.record(What.READY, self._numbers[task])
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
-        """Note it."""
-        self._record(What.EXITED, task)
+        """Forget it."""
+        self._numbers.pop(task, None)
+
+
+def _cancellation(sent: object) -> str | None:
+    """Return why a task was cancelled, given what was sent to it at the beginning of a step.
+
+    `trio.sleep` is a scope of its own that is cancelled when it is time. That is no cancellation
+    for its caller; the traceback tells that it went no further than there.
+    """
+    if not isinstance(sent, outcome.Error) or not isinstance(sent.error, trio.Cancelled):
+        return None
+    why = sent.error
+    if why.__traceback__ and why.__traceback__.tb_frame.f_code is trio.sleep_until.__code__:
+        return None
+    return f"due to {why.source}" + (f": {why.reason}" if why.reason else "")
