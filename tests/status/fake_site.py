@@ -8,7 +8,7 @@ so, and speaks just enough HTTP/1.1 for a browser: one request a connection.
 import json
 import mimetypes
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -16,6 +16,9 @@ from importlib.resources import files
 from typing import Any
 
 import trio
+
+from trio_services.status.task_tree import Frame, NurseryNode, Scope, TaskNode
+from trio_services.status.task_tree_json import as_json
 
 STATIC = files("trio_services.status") / "static"
 
@@ -27,7 +30,7 @@ class FakeSite:
     """A site that is served.
 
     Attributes:
-        state: The snapshot that is shown.
+        state: The snapshot that is shown, its `tree` a TaskNode or None.
         streaming: Whether event streams are let in; False as if there were too many.
         replies: By path: the status and the body of the reply to other requests.
         asked: The first lines of the requests, without those for files.
@@ -58,7 +61,10 @@ class FakeSite:
             await stream.aclose()
 
     def _event(self) -> bytes:
-        return f"event: state\ndata: {json.dumps(self.state)}\n\n".encode()
+        return f"event: state\ndata: {self._state()}\n\n".encode()
+
+    def _state(self) -> str:
+        return json.dumps(self.state | {"tree": self.state["tree"] and as_json(self.state["tree"])})
 
     async def serve(self, stream: trio.SocketStream) -> None:
         """Answer one request."""
@@ -100,7 +106,7 @@ class FakeSite:
 
     def _page(self, path: str, line: str) -> bytes:
         if path == "/state.json":
-            return _head(200, "application/json") + json.dumps(self.state).encode()
+            return _head(200, "application/json") + self._state().encode()
         if path == "/" or path.startswith("/static/"):
             name = path.removeprefix("/static/").strip("/") or "index.html"
             kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
@@ -129,7 +135,10 @@ async def fake_site(**changes: object) -> AsyncIterator[FakeSite]:
 
 
 def snapshot(**changes: object) -> dict[str, Any]:
-    """Return what `/state.json` gives for a quiet server, with some parts changed."""
+    """Return what `/state.json` gives for a quiet server, with some parts changed.
+
+    The tree is a TaskNode.
+    """
     return {
         "version": "0.2.0",
         "python": "3.11.7",
@@ -158,26 +167,18 @@ def snapshot(**changes: object) -> dict[str, Any]:
         "memory": 54 * 1024**2,
         "loop_lag": {"now": 0.0003, "p99": 0.002},
         "recent": [],
-        "tree": task("main", 1, nurseries=[nursery(2, [task("signals", 3)], name="everything")]),
+        "tree": task("main", 1, [nursery(2, [task("signals", 3)], "everything")]),
     } | changes
 
 
-def task(name: str, number: int, **more: object) -> dict[str, Any]:
-    """Return a task of a tree."""
-    frames = [{"file": "/lib/app.py", "line": 12, "function": "serve", "module": "app"}]
-    return {
-        "name": name,
-        "number": number,
-        "frames": frames,
-        "nurseries": [],
-        "count": 1,
-        "starting": False,
-    } | more
+def task(name: str, number: int, nurseries: Sequence[NurseryNode] = (), **more: Any) -> TaskNode:
+    """Return a task that waits in `serve`."""
+    frames = (Frame("/lib/app.py", 12, "serve", "app"),)
+    return TaskNode(number, name, frames, tuple(nurseries), **more)
 
 
 def nursery(
-    number: int, tasks: list[dict[str, Any]], name: str = "nursery", **scope: object
-) -> dict[str, Any]:
-    """Return a nursery of a tree."""
-    scope = {"deadline": None, "shielded": False, "cancel_called": False} | scope
-    return {"number": number, "name": name, "opened": None, "scope": scope, "tasks": tasks}
+    number: int, tasks: Sequence[TaskNode], name: str = "nursery", **scope: Any
+) -> NurseryNode:
+    """Return a nursery with some tasks; `scope` is what `Scope` takes."""
+    return NurseryNode(number, name, None, Scope(**scope), tuple(tasks))

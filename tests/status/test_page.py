@@ -1,7 +1,6 @@
 """The status page in a browser, before a site that says what the test wants."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from selenium.webdriver import Keys
 
 from tests.browser import PHONE, WIDE, Browser
 from tests.status.fake_site import FakeSite, fake_site, nursery, task
+from trio_services.status.task_tree import TaskNode
 
 ITEM = "#tree [aria-label='{}']"
 
@@ -30,9 +30,9 @@ async def labels(browser: Browser, css: str = "#tree [role=treeitem]:not(.gone)"
     return found
 
 
-def tree_of(*tasks: Mapping[str, Any]) -> dict[str, Any]:
+def tree_of(*tasks: TaskNode) -> TaskNode:
     """Return a tree with these tasks in one nursery."""
-    return task("main", 1, nurseries=[nursery(2, [dict(each) for each in tasks], name="work")])
+    return task("main", 1, [nursery(2, tasks, "work")])
 
 
 async def test_shows_a_snapshot(browser: Browser) -> None:
@@ -106,7 +106,7 @@ async def test_says_what_a_scope_does(browser: Browser) -> None:
     async with fake_site() as site:
         await open_page(browser, site)
         inner = nursery(2, [], "work", deadline=3.21, shielded=True, cancel_called=True)
-        await site.show(tree=task("main", 1, starting=True, nurseries=[inner]))
+        await site.show(tree=task("main", 1, [inner], starting=True))
         await browser.shows("#tree .nursery .notes", "cancel called · shielded · deadline in 3.2 s")
         assert await labels(browser) == [
             "task main starting",
@@ -131,7 +131,7 @@ async def test_draws_a_bounded_part_of_a_deep_tree(browser: Browser) -> None:
     """Tasks within one another are all counted, and drawn to a depth that can be read."""
     tree = task("deepest", 2000)
     for number in range(99):
-        tree = task("deep", number, nurseries=[nursery(5000 + number, [tree])])
+        tree = task("deep", number, [nursery(5000 + number, [tree])])
     async with fake_site(tree=tree) as site:
         await open_page(browser, site)
         await browser.shows("#tree-size", "100 tasks")
@@ -212,7 +212,7 @@ async def test_a_restarted_server_has_its_own_page(browser: Browser) -> None:
 
 async def test_tells_how_to_turn_control_on(browser: Browser) -> None:
     """Nothing that the server would refuse is offered; the option that allows it is told."""
-    tree = tree_of(task("sort connection", 3, cancellable=True))
+    tree = task("main", 1, [nursery(2, [task("sort connection", 3)], "in_flight")])
     async with fake_site(tree=tree) as site:
         await open_page(browser, site)
         assert "--status-control" in await browser.text("#desk")
@@ -240,12 +240,21 @@ async def test_shows_who_cancelled_whom(browser: Browser) -> None:
 
 
 async def test_lists_copies(browser: Browser) -> None:
-    """With several processes each has a row, also one that gives no figures."""
-    copy = {"pid": 11, "dns": {"per_second": 7}, "memory": 1024**2, "loop_lag": {"now": 0.001}}
-    async with fake_site(copies=[copy, {"pid": 12}]) as site:
+    """With several processes each has a row, also one that does not answer."""
+    lag = {"now": 0.001, "p99": 0.002}
+    copy = {"pid": 11, "uptime": 5.0, "draining": False, "memory": 1024**2, "loop_lag": lag}
+    async with fake_site(copies=[copy, {"pid": 12, "missing": "too slow"}]) as site:
         await open_page(browser, site)
         rows = (await browser.text("#copies tbody")).splitlines()
-        assert [row.split("\t")[:2] for row in rows] == [["11", "7"], ["12", "–"]]
+        assert rows == ["11\tserving\t5.0 s\t1.0 MiB\t1.00 ms", "12\ttoo slow\t–\t–\t–"]
+
+
+async def test_says_that_a_tree_is_too_large(browser: Browser) -> None:
+    """Where the tree is left out, the page says so; the rest of it goes on."""
+    async with fake_site(tree=None) as site:
+        await open_page(browser, site)
+        await browser.shows("#tree-size", "too large to be sent here")
+        await browser.shows("#meters", "1,401")
 
 
 async def test_is_not_chatty(browser: Browser) -> None:
@@ -311,7 +320,7 @@ def busy_site() -> Any:
         "main",
         1,
         nurseries=[
-            nursery(2, [task(LONG, 3), task("client", 4, count=7, cancellable=True)], "work"),
+            nursery(2, [task(LONG, 3), task("client", 4, count=7)], "in_flight"),
             nursery(5, [task("other", 6)], cancel_called=True, deadline=2.0),
         ],
     )
@@ -319,7 +328,7 @@ def busy_site() -> Any:
         {"at": 0, "kind": kind, "who": "sort", "by": LONG, "why": "left", "text": LONG}
         for kind in ("error", "cancelled", "busy-loop")
     ]
-    copies = [{"pid": 10**7, "memory": 10**9, "dns": {"per_second": 10**6}}] * 2
+    copies = [{"pid": 10**7, "missing": LONG}] * 2
     return fake_site(tree=tree, recent=recent, copies=copies, control=True)
 
 

@@ -5,7 +5,8 @@
 
 import { cancelTask, openDesk, showTracing } from "./desk.js";
 import { Meters } from "./meters.js";
-import { Tree, countTasks } from "./tree.js";
+import { countTasks, treeOf } from "./snapshot.js";
+import { Tree } from "./tree.js";
 import { bytes, clock, duration, element, number, say } from "./words.js";
 
 const STALLED = 6000; // ms without a snapshot, of which two come in a second
@@ -91,23 +92,23 @@ function draw(state) {
 }
 
 function drawTree(state) {
-  if (!state.tree) return;
-  tree.update([state.tree], state.control);
-  const tasks = countTasks(state.tree);
-  say(find("#tree-size"), `${number(tasks)} tasks`);
+  if (!state.tree) {
+    say(find("#tree-size"), "too large to be sent here");
+    return;
+  }
+  const root = treeOf(state.tree);
+  tree.update(root, state.control);
+  say(find("#tree-size"), `${number(countTasks(root))} tasks`);
 }
 
 function drawCopies(copies) {
   find("#copies").hidden = copies.length < 2;
   if (copies.length < 2) return;
-  const rows = copies.map((copy) => [
-    copy.pid,
-    copy.dns ? number(copy.dns.per_second) : "–",
-    copy.sort ? number(copy.sort.per_second) : "–",
-    copy.sort?.workers ? number(copy.sort.workers.running) : "–",
-    copy.memory ? bytes(copy.memory) : "–",
-    copy.loop_lag ? duration(copy.loop_lag.now) : "–",
-  ]);
+  const rows = copies.map((copy) =>
+    copy.missing
+      ? [copy.pid ?? "–", copy.missing, "–", "–", "–"]
+      : [copy.pid, copy.draining ? "draining" : "serving", duration(copy.uptime), bytes(copy.memory), duration(copy.loop_lag.now)],
+  );
   fillTable(find("#copies tbody"), rows);
 }
 

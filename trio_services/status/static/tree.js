@@ -7,30 +7,13 @@
 //
 // What is drawn is bounded, however large the tree is.
 
+import { countTasks, isTask, under } from "./snapshot.js";
 import { duration, element, number, say } from "./words.js";
 
 const SIBLINGS_DRAWN = 100; // of one nursery
 const ROWS_DRAWN = 500; // in all: what a laptop lays out in well under half a second
 const LEVELS_DRAWN = 40;
 const FADE = 700; // ms; the style sheet's animation is as long
-
-/** The nodes under a node: a task has nurseries, a nursery has tasks. */
-const under = (node) => node.nurseries ?? node.tasks ?? [];
-
-const isTask = (node) => node.nurseries !== undefined;
-
-/** How many tasks there are in a tree; folded ones count as often as they stand for. */
-export function countTasks(root) {
-  let tasks = 0;
-  const todo = [[root, 1]];
-  while (todo.length) {
-    const [node, times] = todo.pop();
-    const count = times * (node.count ?? 1);
-    if (isTask(node)) tasks += count;
-    for (const child of under(node)) todo.push([child, count]);
-  }
-  return tasks;
-}
 
 /** `file.py:12 function` of a frame. */
 const place = (frame) => `${frame.file.split("/").pop()}:${frame.line} ${frame.function}`;
@@ -53,13 +36,13 @@ export class Tree {
 
   /**
    * Draw a snapshot.
-   * @param roots    tasks: one, or one of each copy.
+   * @param root     the root task.
    * @param control  whether tasks may be cancelled.
    */
-  update(roots, control) {
+  update(root, control) {
     this.control = control;
     this.rows = 0;
-    this.top.update(roots);
+    this.top.update([root]);
     this.fresh = false;
     if (!this.current?.isConnected) this.focused(this.list.querySelector("[role=treeitem]"));
   }
@@ -192,11 +175,10 @@ class Item {
     const times = node.count > 1 ? `× ${number(node.count)}` : "";
     say(this.name, node.name);
     say(this.count, times);
-    const scope = node.scope ?? {};
-    const flags = [node.starting && "starting", scope.cancel_called && "cancel called", scope.shielded && "shielded"].filter(Boolean);
-    const deadline = typeof scope.deadline === "number" ? `deadline in ${duration(Math.max(scope.deadline, 0))}` : "";
+    const flags = [node.starting && "starting", node.cancel_called && "cancel called", node.shielded && "shielded"].filter(Boolean);
+    const deadline = typeof node.deadline === "number" ? `deadline in ${duration(node.deadline)}` : "";
     say(this.notes, [...flags, deadline].filter(Boolean).join(" · "));
-    this.element.classList.toggle("cancelled", Boolean(scope.cancel_called));
+    this.element.classList.toggle("cancelled", Boolean(node.cancel_called));
     const label = [isTask(node) ? "task" : "nursery", node.name, times, ...flags].filter(Boolean).join(" ");
     if (this.element.getAttribute("aria-label") !== label) this.element.setAttribute("aria-label", label);
     this.offerCancel();
@@ -205,7 +187,7 @@ class Item {
   }
 
   offerCancel() {
-    const may = this.tree.control && Boolean(this.node.cancellable);
+    const may = this.tree.control && isTask(this.node) && this.node.cancellable;
     if (may === Boolean(this.button)) return;
     this.button?.remove();
     this.button = null;
