@@ -8,7 +8,7 @@ Trio raises KeyboardInterrupt in the main task at its next checkpoint. The nurse
 children, every `finally` runs as well; but what leaves is an exception group, which Python ends
 with status 1 as any other error: a shell's loop around the program goes on with its next turn.
 `except* KeyboardInterrupt` around `trio.run`, or `trio.open_signal_receiver`, as the servers of
-this project do, is the remedy. Here asyncio has the better default; see `ctrl_c_while_busy` for
+this project do, is the remedy. Here asyncio has the better default; `ctrl_c_while_computing` has
 the other side of it.
 """
 
@@ -24,7 +24,7 @@ from services_lab.ran import Ran
 from services_lab.subjects import expect, programs
 from services_lab.trial import Trial
 
-WAITING = "two children wait"
+WAITING = "two children wait: Ctrl-C"
 FOR_EVER = 3600.0
 
 

@@ -44,7 +44,7 @@ class Fate(Outcome):
     NOT_WAITED = Verdict.BAD, "the caller goes on too early; a failure is not noticed"
 
 
-async def load(zones: str, sleep: Sleep) -> None:
+async def load(report: Report, zones: str, sleep: Sleep) -> None:
     """Load zones, which takes a while; or fail.
 
     Raises:
@@ -52,6 +52,7 @@ async def load(zones: str, sleep: Sleep) -> None:
     """
     await sleep(LOADING)
     if zones == MISSING:
+        report.mark("a service cannot start")
         raise FileNotFoundError(zones)
 
 
@@ -59,13 +60,13 @@ async def original(report: Report) -> None:
     """Bare tasks: start, and hope."""
 
     async def serve(listener: socket.socket, zones: str) -> None:
-        await load(zones, asyncio.sleep)
+        await load(report, zones, asyncio.sleep)
         listener.listen()
         await asyncio.Event().wait()
 
     with bound() as listener:
         service = asyncio.create_task(serve(listener, ZONES), name="service")
-        report(reached=reaches(listener))
+        try_to_reach(report, listener)
         service.cancel()
     with bound() as listener:
         try:
@@ -79,7 +80,7 @@ async def with_asyncio(report: Report) -> None:
     """A task group, and a future by hand."""
 
     async def serve(listener: socket.socket, zones: str, ready: "asyncio.Future[None]") -> None:
-        await load(zones, asyncio.sleep)
+        await load(report, zones, asyncio.sleep)
         listener.listen()
         ready.set_result(None)
         await asyncio.Event().wait()
@@ -90,7 +91,7 @@ async def with_asyncio(report: Report) -> None:
             ready = loop.create_future()
             service = tasks.create_task(serve(listener, ZONES, ready), name="service")
             await ready
-            report(reached=reaches(listener))
+            try_to_reach(report, listener)
             service.cancel()
     with bound() as listener:
         try:
@@ -109,7 +110,7 @@ async def with_anyio(report: Report) -> None:
     """A task group's `start`."""
 
     async def serve(listener: socket.socket, zones: str, *, task_status: TaskStatus[None]) -> None:
-        await load(zones, anyio.sleep)
+        await load(report, zones, anyio.sleep)
         listener.listen()
         task_status.started()
         await anyio.sleep_forever()
@@ -117,7 +118,7 @@ async def with_anyio(report: Report) -> None:
     async with anyio.create_task_group() as tasks:
         with bound() as listener:
             await tasks.start(serve, listener, ZONES, name="service")
-            report(reached=reaches(listener))
+            try_to_reach(report, listener)
         with bound() as listener:
             try:
                 await tasks.start(serve, listener, MISSING, name="failing service")
@@ -132,7 +133,7 @@ async def with_trio(report: Report) -> None:
     async def serve(
         listener: socket.socket, zones: str, *, task_status: trio.TaskStatus[None]
     ) -> None:
-        await load(zones, trio.sleep)
+        await load(report, zones, trio.sleep)
         listener.listen()
         task_status.started()
         await trio.sleep_forever()
@@ -140,7 +141,7 @@ async def with_trio(report: Report) -> None:
     async with trio.open_nursery() as nursery:
         with bound() as listener:
             await nursery.start(serve, listener, ZONES, name="service")
-            report(reached=reaches(listener))
+            try_to_reach(report, listener)
         with bound() as listener:
             try:
                 await nursery.start(serve, listener, MISSING, name="failing service")
@@ -157,13 +158,14 @@ def bound() -> Iterator[socket.socket]:
         yield listener
 
 
-def reaches(listener: socket.socket) -> bool:
-    """Tell whether a client can connect to `listener`."""
+def try_to_reach(report: Report, listener: socket.socket) -> None:
+    """Be the first client."""
+    report.mark("a client comes")
     try:
         socket.create_connection(listener.getsockname()).close()
+        report(reached=True)
     except ConnectionRefusedError:
-        return False
-    return True
+        report(reached=False)
 
 
 def judge(ran: Ran) -> Observation:

@@ -37,10 +37,9 @@ class Fate(Outcome):
     LOST = Verdict.BAD, "the task goes on as if nothing had happened"
 
 
-async def stubborn(report: Report, sleep: Sleep, begun: Callable[[], object]) -> None:
+async def stubborn(report: Report, sleep: Sleep) -> None:
     """Wait; catch whatever ends the waiting; go on working."""
     try:
-        begun()
         await sleep(FOR_EVER)
     except BaseException:  # noqa: BLE001 - the mistake
         report.mark(SWALLOWED)
@@ -51,37 +50,33 @@ async def stubborn(report: Report, sleep: Sleep, begun: Callable[[], object]) ->
 
 async def original(report: Report) -> None:
     """A bare task, cancelled by its handle."""
-    begun = asyncio.Event()
-    task = asyncio.create_task(stubborn(report, asyncio.sleep, begun.set), name="stubborn")
-    await begun.wait()
+    task = asyncio.create_task(stubborn(report, asyncio.sleep), name="stubborn")
+    await asyncio.sleep(PAUSE)
     task.cancel()
     await asyncio.wait([task])
 
 
 async def with_asyncio(report: Report) -> None:
     """A task in a task group: cancelled by the same means."""
-    begun = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(stubborn(report, asyncio.sleep, begun.set), name="stubborn")
-        await begun.wait()
+        task = tasks.create_task(stubborn(report, asyncio.sleep), name="stubborn")
+        await asyncio.sleep(PAUSE)
         task.cancel()
 
 
 async def with_anyio(report: Report) -> None:
     """A task group and its scope."""
-    begun = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(stubborn, report, anyio.sleep, begun.set, name="stubborn")
-        await begun.wait()
+        tasks.start_soon(stubborn, report, anyio.sleep, name="stubborn")
+        await anyio.sleep(PAUSE)
         tasks.cancel_scope.cancel()
 
 
 async def with_trio(report: Report) -> None:
     """A nursery and its scope."""
-    begun = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stubborn, report, trio.sleep, begun.set, name="stubborn")
-        await begun.wait()
+        nursery.start_soon(stubborn, report, trio.sleep, name="stubborn")
+        await trio.sleep(PAUSE)
         nursery.cancel_scope.cancel()
 
 

@@ -74,6 +74,7 @@ class Work:
         if not self.ended.wait(PATIENCE):
             raise RuntimeError("the thread does not end")
         report(ticks_at_end=self.ticks, all_ticks=self.limit)
+        report.mark("the thread has ended")
 
 
 async def original(report: Report) -> None:
@@ -166,8 +167,8 @@ EXPERIMENT = Experiment(
     question="The time of whoever waits for a thread is over: what becomes of the thread?",
     why=(
         "A thread cannot be ended from outside. asyncio lets the caller go on and forgets the "
-        "thread. Trio and AnyIO wait by default, abandon it if asked (trio-abandoning, the limiter "
-        "still counts it), and give the thread a way to ask whether it is cancelled, so that it "
+        "thread. Trio and AnyIO wait by default, abandon it if asked (column trio-abandoning), and "
+        "give the thread a way to ask whether it is cancelled, so that it "
         "ends in time. Look at the ticks that it did after the caller had gone on."
     ),
     subjects=programs(
