@@ -55,6 +55,7 @@ async def test_help_and_version() -> None:
         *("--dns", "--sort", "--no-dns", "--no-sort", "--zone", "--hosts", "--default-address"),
         *("--algorithm", "--sort-in", "--workers", "--allow-half-close", "--grace", "--processes"),
         *("--config", "--ready-file", "--log-level", "--log-requests"),
+        *("--status", "--no-status", "--status-control", "--trace"),
     ):
         assert re.search(rf"{option}\b", options.out), option
 

@@ -12,8 +12,8 @@ connections are closed, and the nursery around them gets the grace deadline. Whe
 connection is done, or the deadline has passed, the workers are killed and the program ends. There
 are no stop flags, since there is nothing that anybody has to remember to check.
 
-The status site is a sibling like the others, but none that matters: if it fails, that is logged, and
-the services run on. It sees the others through `Inside`, in which they are noted as they start.
+The status site is a sibling like the others, but none that matters: if it fails, that is logged,
+and the services run on. It sees them through `Inside`, in which they are noted as they start.
 
 An exception in a connection never arrives here (see `connections`). One in a service does: it
 cancels the siblings, kills the workers and leaves as an exception group, since a service that fails

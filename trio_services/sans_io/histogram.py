@@ -2,17 +2,19 @@
 
 A list of durations grows; a histogram of 22 numbers does not, whatever is measured. The bounds are
 spaced evenly on a logarithmic scale, three to a decade, so that a percentile that is read off is
-wrong by a factor of 1.6 at most, from ten microseconds to a hundred seconds.
+wrong by a factor of 2.5 at most, from ten microseconds to a hundred seconds.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
-BOUNDS = tuple(
-    float(f"{digit}e{exponent}") for exponent in range(-5, 2) for digit in (1, 2.5, 5)
-) + (100.0,)
-"""Seconds, each the inclusive upper bound of its class (as in Prometheus); one more class is above."""
+BOUNDS = (
+    *(float(f"{digit}e{exponent}") for exponent in range(-5, 2) for digit in (1, 2.5, 5)),
+    100.0,
+)
+"""Seconds, each the inclusive upper bound of its class, as in Prometheus; above them is one more
+class."""
 
 
 class Histogram:

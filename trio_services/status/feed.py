@@ -12,7 +12,6 @@ import platform
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 import orjson
@@ -158,9 +157,8 @@ class Feed:
         if len(self._samples) < 2:
             return 0.0
         now, last = self._samples[-1]
-        for then, before in islice(reversed(self._samples), 1, None):
-            if now - then >= RATE_SECONDS:
-                break
+        long_ago = (each for each in reversed(self._samples) if now - each[0] >= RATE_SECONDS)
+        then, before = next(long_ago, self._samples[0])
         more = last.get(service, {}).get(count, 0) - before.get(service, {}).get(count, 0)
         return max(float(more), 0.0) / (now - then)  # fewer: a copy was started anew
 

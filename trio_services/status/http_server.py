@@ -5,14 +5,14 @@ first. Each runs in a nursery, needs no signals and notices when a client leaves
 shares its loop with others has to be bounded, and neither is:
 
 - Both write inside of a shield without a deadline. With one client that asked and did not read,
-  a cancelled nursery had not ended 8 seconds later; it would have never.
+  a cancelled nursery had not ended 8 seconds later, and did as soon as the client left.
 - Both accept whoever comes: 300 connections that said nothing were all taken, in a process that
   needs its descriptors for DNS.
-- Both switch to HTTP/2 when a client says so, in clear text too, with its windows and streams to be
-  bounded as well, and bring four packages for that, which nobody here asks for.
+- Both switch to HTTP/2 when a client says so, in clear text too, with streams and windows that
+  would have to be bounded as well, and bring packages for that, which nobody here asks for.
 
-What speaks HTTP in both is h11. So it is used directly: connections are those of `Connections`, with
-its limits, its patience and its containment, and every step has a deadline.
+What speaks HTTP in both is h11. So it is used directly: connections are those of `Connections`,
+with its limits, its patience and its containment, and every step has a deadline.
 
 - *A client that leaves cancels its handler*, wherever that waits: the sort service's rule.
 - *A client that does not read is dropped* after WRITE_DEADLINE, so nothing piles up for it.
@@ -112,7 +112,7 @@ async def _next_request(
     else:
         patience.wait_for_request(IDLE_DEADLINE)
     while (event := http.next_event()) is h11.NEED_DATA:
-        http.receive_data(await stream.receive_some(RECEIVE_BYTES))
+        http.receive_data(bytes(await stream.receive_some(RECEIVE_BYTES)))
         if not began:
             began = True
             patience.allow(HEAD_DEADLINE)
@@ -194,10 +194,11 @@ class _Exchange:
                 if self._http.they_are_waiting_for_100_continue:
                     go_on = h11.InformationalResponse(status_code=100, headers=[])
                     await self._write(self._http.send(go_on))
-                self._http.receive_data(await self._stream.receive_some(RECEIVE_BYTES))
+                self._http.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
             await trio.sleep_forever()
         self._scope.cancel(reason="the client left within its request")
-        await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         """Send a part of the response; a client that does not take it ends the application."""

@@ -8,7 +8,7 @@
     └── status connection    one for each
 
 It ends when it is cancelled, with everything else, and so is there while the services drain. If it
-fails, that is logged once, and the services run on without it: nobody's DNS should depend on a page.
+fails, that is logged once, and the services run on without it: no DNS should depend on a page.
 """
 
 import logging

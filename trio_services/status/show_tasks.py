@@ -1,4 +1,4 @@
-"""The task tree in the log, for whoever sends SIGUSR1: no page, no network, no library is needed."""
+"""The task tree in the log, for whoever sends SIGUSR1: it needs no page, no network, no library."""
 
 import logging
 import signal

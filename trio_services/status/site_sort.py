@@ -22,7 +22,8 @@ from trio_services.sans_io.payload import Payload
 from trio_services.sans_io.sort_jobs import Algorithm, ErrorCode, SortError, error_reply
 from trio_services.settings import Address, Place, SortSettings
 from trio_services.status.recent import Recent
-from trio_services.workers import WorkerStartError, open_workers
+from trio_services.worker_process import WorkerStartError
+from trio_services.workers import open_workers
 
 STATUSES = {
     ErrorCode.TOO_LARGE: 413,

@@ -1,8 +1,8 @@
 """Where the status site gets what it shows: from this process, or from copies of it.
 
-A *report* is what one process says of itself, as JSON has it: who it is, its counters, what happened
-lately, and its task tree if that is asked for. The site knows no more than this protocol, so it is
-the same whether one process serves or a parent has N copies.
+A *report* is what one process says of itself, as JSON has it: who it is, its counters, what
+happened lately, and its task tree if that is asked for. The site knows no more than this protocol,
+so it is the same whether one process serves or a parent has N copies.
 """
 
 import os
@@ -21,8 +21,8 @@ from trio_services.status.task_tree import find_task, take_task_tree
 from trio_services.status.task_tree_json import as_json
 
 Report = dict[str, Any]
-"""`pid`, `uptime`, `ready`, `draining`, `lag`, `counters`, `recent` and `tree`; or `missing`, which says why
-there is none of these."""
+"""`pid`, `uptime`, `ready`, `draining`, `lag`, `counters`, `recent` and `tree`; or only `pid` and
+`missing`, which says why there is none of these."""
 
 
 def joined_tree(reports: Sequence[Report]) -> Any:
