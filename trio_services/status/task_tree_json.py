@@ -12,7 +12,8 @@ JSON readers and writers recurse, and a tree of tasks may be deeper than they be
 levels). A page makes a tree of it again with
 
     for (const task of tasks) task.nurseries = [];
-    for (const nursery of nurseries) (tasks[nursery.task].nurseries.push(nursery), nursery.tasks = []);
+    for (const nursery of nurseries) nursery.tasks = [];
+    for (const nursery of nurseries) tasks[nursery.task].nurseries.push(nursery);
     for (const task of tasks) nurseries[task.nursery]?.tasks.push(task);
 """
 
