@@ -13,8 +13,6 @@ import select
 import socket
 import time
 
-EMPTY_PAYLOAD = bytes(8)
-
 
 def run(address: tuple[str, int], clients: int, seconds: float) -> dict[str, object]:
     """Keep `clients` connections going for `seconds`; return the counts."""
@@ -25,7 +23,7 @@ def run(address: tuple[str, int], clients: int, seconds: float) -> dict[str, obj
     def connect() -> None:
         sock = socket.create_connection(address)
         sock.setblocking(False)
-        sock.send(EMPTY_PAYLOAD)
+        sock.shutdown(socket.SHUT_WR)
         socks[sock.fileno()] = sock
         poller.register(sock, select.POLLIN)
 
