@@ -31,6 +31,7 @@ HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = "0", "1"
 ROUNDS = 3
 SECONDS = 4
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE.parent / 'compat'}"}
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -101,8 +102,7 @@ def started(module: str, *arguments: str, cores: str) -> Iterator[Server]:
         ready = Path(folder) / "ready"
         command = ["taskset", "-c", cores, sys.executable, "-m", module, *arguments]
         command += ["--ready-file", str(ready)]
-        environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE.parent / 'compat'}"}
-        with ended(subprocess.Popen(command, process_group=0, env=environment)) as process:
+        with ended(subprocess.Popen(command, process_group=0, env=ENVIRONMENT)) as process:
             while not ready.exists():
                 assert process.poll() is None
                 time.sleep(0.005)
@@ -144,7 +144,14 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
 def loaded(command: list[str]) -> str:
     """Run a load generator on its own core; return what it printed."""
     command = ["taskset", "-c", LOAD_CORE, *command]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT)
+    return done.stdout
+
+
+def sort_generator(server: Server, *options: str) -> list[str]:
+    """Return the command that loads the sort service of `server`: the lab's generator."""
+    module = "services_lab.load.sort_closed"
+    return [sys.executable, "-m", module, "127.0.0.1", str(server.ports["sort"]), *options]
 
 
 def spread(values: list[float], unit: str, digits: int = 1) -> str:
@@ -242,8 +249,8 @@ def bench_dns() -> None:
 def sort_load(server: Server, numbers: int, clients: int) -> dict[str, float]:
     """Load the sort service; return rate, CPU a request and latency."""
     before = server.cpu()
-    command = [sys.executable, str(HERE / "sort_load.py"), str(server.ports["sort"])]
-    command += ["--seconds", str(SECONDS), "--numbers", str(numbers), "--clients", str(clients)]
+    command = sort_generator(server, "--numbers", str(numbers), "--clients", str(clients))
+    command += ["--seconds", str(SECONDS)]
     counts = json.loads(loaded(command))
     assert not counts["errors"], counts
     return {
@@ -251,7 +258,7 @@ def sort_load(server: Server, numbers: int, clients: int) -> dict[str, float]:
         "CPU": (server.cpu() - before) / counts["requests"],
         "p50": counts["p50"],
         "p99": counts["p99"],
-        "generator": counts["generator_cpu"] / counts["seconds"],
+        "generator": counts["cpu"] / counts["seconds"],
     }
 
 
@@ -287,9 +294,11 @@ def bench_dns_while_sorting() -> None:
     path = queries(["alpha.example", "beta.example"])
     for _ in range(ROUNDS):
         with trio_services(cores="0,1") as server:
-            command = [sys.executable, str(HERE / "sort_load.py"), str(server.ports["sort"])]
-            command += ["--clients", "4", "--numbers", "100000", "--seconds", str(SECONDS + 2)]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sorting:
+            command = sort_generator(server, "--clients", "4", "--numbers", "100000")
+            command += ["--seconds", str(SECONDS + 2)]
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+            ) as sorting:
                 time.sleep(1)
                 command = ["dnsperf", "-s", "127.0.0.1", "-p", str(server.ports["dns"]), "-v"]
                 command += ["-d", path, "-l", str(SECONDS), "-Q", "1000", "-c", "8"]
@@ -352,7 +361,7 @@ def bench_soak() -> None:
         [f"{chance.getrandbits(64):x}.example" for _ in range(100_000)] + ["beta.example"]
     )
     with trio_services(cores="0,1") as server:
-        script = [sys.executable, str(HERE / "sort_load.py"), str(server.ports["sort"])]
+        script = sort_generator(server)
 
         def mixed(duration: float) -> None:
             commands = [
@@ -361,7 +370,10 @@ def bench_soak() -> None:
                 ["dnsperf", "-s", "127.0.0.1", "-p", str(server.ports["dns"]), "-d", path]
                 + ["-l", str(int(duration)), "-Q", "20000", "-c", "8"],
             ]
-            running = [subprocess.Popen(each, stdout=subprocess.DEVNULL) for each in commands]
+            running = [
+                subprocess.Popen(each, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+                for each in commands
+            ]
             end = time.monotonic() + duration
             while time.monotonic() < end:
                 with socket.create_connection(("127.0.0.1", server.ports["sort"])) as client:

@@ -56,7 +56,7 @@ class ColumnResult:
         missing: Why it could not be asked here; "" if it was.
         expected: The names of the outcomes that are right.
         seen: Every observation, in the order of the rounds.
-        errors: Tracebacks of observations that the experiment could not make.
+        errors: Why observations could not be made: a line, and the traceback.
         source: The files that a reader may want to open, from the project's root.
         code: The text of its program; "" for a server.
         command: How it was started, as far as it is the same for every trial.
@@ -152,7 +152,7 @@ class ResultsError(Exception):
 def write_results(results: Results, path: Path) -> None:
     """Write `results` as JSON, whole or not at all."""
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(to_json(results), ensure_ascii=False, indent=1) + "\n")
+    unfinished.write_text(json.dumps(to_json(results), ensure_ascii=False) + "\n")
     unfinished.replace(path)
 
 

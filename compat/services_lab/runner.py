@@ -119,15 +119,23 @@ async def run_plan(plan: Plan, watcher: Watcher, conditions: Conditions) -> Resu
         async with open_folder() as home, trio.open_nursery() as nursery:
             nursery.start_soon(stop_on_signal)
             for experiment in plan.experiments:
-                await _run_experiment(plan, experiment, home, watcher, found)
+                await run_experiment(plan, experiment, home, watcher, found)
             nursery.cancel_scope.cancel()
     return Results(conditions=conditions, experiments=tuple(found), interrupted=interrupted)
 
 
-async def _run_experiment(
+async def run_experiment(
     plan: Plan, experiment: Experiment, home: Path, watcher: Watcher, into: list[ExperimentResult]
 ) -> None:
-    """Run one experiment; add to `into` what was seen, also when it is cancelled half-way."""
+    """Run one experiment.
+
+    Args:
+        plan: How.
+        experiment: The question.
+        home: The folder that the warden watches.
+        watcher: Told of every step.
+        into: Gets what was seen, also when it is cancelled half-way.
+    """
     columns = [_Column(each, missing(each)) for each in plan.subjects_of(experiment)]
     try:
         await _run_rounds(plan, experiment, columns, home, watcher)
@@ -184,7 +192,7 @@ async def observe(
 
     Raises:
         ObservationFailedError: The experiment failed, or took longer than its deadline; the text is
-            the traceback.
+            one line that says why, and the traceback.
     """
     folder = home / f"{experiment.name}.{subject.column}.{round}"
     folder.mkdir()
@@ -195,7 +203,8 @@ async def observe(
         with trio.fail_after(QUICK_DEADLINE if quick else OBSERVATION_DEADLINE):
             found = await experiment.run(trial)
     except Exception as error:
-        raise ObservationFailedError("".join(traceback.format_exception(error))) from error
+        text = "".join([_in_a_line(error), "\n", *traceback.format_exception(error)])
+        raise ObservationFailedError(text) from error
     return Seen(
         round=round,
         outcome=found.outcome.name,
@@ -207,6 +216,14 @@ async def observe(
         generator=found.generator,
         seconds=trio.current_time() - began,
     )
+
+
+def _in_a_line(error: BaseException) -> str:
+    """Return what failed; of a group, the first that did."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"
 
 
 def result_of(experiment: Experiment, columns: Sequence[_Column]) -> ExperimentResult:

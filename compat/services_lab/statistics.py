@@ -52,8 +52,7 @@ def complaints(columns: Iterable[ColumnResult], ratios: Iterable[Ratio]) -> tupl
     found = []
     for name, column in by_name.items():
         if column.errors:
-            last = column.errors[-1].strip().splitlines()[-1]
-            found.append(f"{name}: {len(column.errors)} observation(s) failed: {last}")
+            found.append(f"{name}: could not be observed: {column.errors[0].splitlines()[0]}")
         right = " or ".join(column.expected)
         words = dict.fromkeys(seen.words for seen in column.unexpected)
         found += [f"{name}: {each!r}, expected {right}" for each in words]
