@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services_lab.pictures.axis import quantity, round_steps
+from services_lab.pictures.axis import round_steps
 from services_lab.pictures.lanes import Lane, Marked, Recorded, read_lanes
 from services_lab.pictures.shapes import (
     apart,
@@ -40,6 +40,7 @@ from services_lab.pictures.style import (
     tag,
     text_width,
 )
+from services_lab.units import human
 from trio_services.sans_io.task_events import TaskEvent
 
 BAR = 12
@@ -222,7 +223,7 @@ def _lane(layout: Layout, lane: Lane, row: float) -> str:
 
 
 def _lane_text(layout: Layout, lane: Lane, row: float) -> str:
-    indent = 4 + min(lane.depth, 5) * INDENT
+    indent = (4 if layout.is_wide else 13) + min(lane.depth, 5) * INDENT
     name = ("└ " if lane.depth else "") + lane.name
     look = "lab-bad" if lane.raised else "lab-lost" if lane.orphaned is not None else ""
     look = f"lab-small {look}".strip()
@@ -251,8 +252,10 @@ def _add_axis(content: list[str], layout: Layout, y: float) -> float:
 
 def _time(at: float, longest: float) -> str:
     """Return a time in the unit that the longest of them has."""
-    if not at or longest >= 1:
-        return quantity(at, "s") if not at else f"{at:.4g} s"
+    if not at:
+        return "0"
+    if longest >= 1:
+        return f"{at:.4g} s"
     return f"{at * 1e3:.4g} ms" if longest >= 1e-3 else f"{at * 1e6:.4g} µs"
 
 
@@ -286,18 +289,18 @@ def _folded(folded: Mapping[str, int]) -> str:
 def _told(name: str, recorded: Recorded) -> str:
     """Return a recording in words, for those who do not see it."""
     parts = [_lane_told(lane) for lane in recorded.lanes]
-    parts += [f"mark at {quantity(mark.at, 's')}: {mark.text}" for mark in recorded.marks[:20]]
+    parts += [f"mark at {human(mark.at, 's')}: {mark.text}" for mark in recorded.marks[:20]]
     if recorded.folded:
         parts.append(_folded(recorded.folded))
     return (f"{name}: " if name else "") + "; ".join(parts) + "."
 
 
 def _lane_told(lane: Lane) -> str:
-    until = "the end" if lane.ended is None else quantity(lane.ended, "s")
-    told = f"{lane.name}, {quantity(lane.born, 's')} to {until}"
+    until = "the end" if lane.ended is None else human(lane.ended, "s")
+    told = f"{lane.name}, {human(lane.born, 's')} to {until}"
     if lane.orphaned is not None:
-        told += f", orphaned at {quantity(lane.orphaned, 's')}"
+        told += f", orphaned at {human(lane.orphaned, 's')}"
     if lane.cancelled:
         why = ", ".join(dict.fromkeys(why for _, why in lane.cancelled if why))
-        told += f", cancelled at {quantity(lane.cancelled[0][0], 's')}" + (why and f" {why}")
+        told += f", cancelled at {human(lane.cancelled[0][0], 's')}" + (why and f" {why}")
     return told + (f", {lane.how}" if lane.how else "")
