@@ -13,6 +13,7 @@ the other side of it.
 """
 
 import asyncio
+import re
 import signal
 
 import anyio
@@ -149,7 +150,7 @@ def judge(ran: Ran) -> Observation:
             f"{clean} of 2 children cleaned up",
             f"the main task saw {ran.facts.get('main_saw')}",
             "ended by SIGINT" if by_signal else f"exit status {ran.exit_status}",
-            *ran.stderr[-1:],
+            *[line.strip(" |") for line in ran.stderr if re.search("Group:|^Keyboard", line)],
         ),
         events=ran.events,
     )
