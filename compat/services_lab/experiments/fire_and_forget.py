@@ -4,8 +4,8 @@ asyncio's loop holds its tasks weakly (`asyncio.all_tasks` reads a `WeakSet`). W
 task alive is what will wake it: a timer, a watched socket, a future that somebody holds. A task
 that waits for something which only it holds is garbage as soon as it waits, and the collector may
 take it at any moment: "Task was destroyed but it is pending!". The documentation of `create_task`
-says so ("Save a reference to the result of this function"); in CPython's issue 117379 it is
-discussed whether the loop should hold them. Python 3.11, 3.12 and 3.13 are alike.
+says so ("Save a reference to the result of this function"); CPython's issue 91887 asks for strong
+references. Python 3.11, 3.12 and 3.13 are alike.
 
 Here the listener registers its event in a `WeakSet`, as publishers do that must not keep their
 subscribers alive. A task group, like a nursery, holds its tasks until they are done, so today's
