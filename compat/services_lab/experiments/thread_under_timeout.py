@@ -36,6 +36,8 @@ FEW_TICKS = 20
 
 PATIENCE = 10.0
 
+ENDED = "the thread has ended"
+
 
 class Fate(Outcome):
     """What became of the thread when the caller's time was over."""
@@ -74,7 +76,6 @@ class Work:
         if not self.ended.wait(PATIENCE):
             raise RuntimeError("the thread does not end")
         report(ticks_at_end=self.ticks, all_ticks=self.limit)
-        report.mark("the thread has ended")
 
 
 async def original(report: Report) -> None:
@@ -86,6 +87,7 @@ async def original(report: Report) -> None:
         pass
     work.tell(report)
     await asyncio.to_thread(work.tell_end, report)
+    report.mark(ENDED)
 
 
 async def with_asyncio(report: Report) -> None:
@@ -100,6 +102,7 @@ async def with_asyncio(report: Report) -> None:
         work.tell(report)
         work.stop.set()
     await asyncio.to_thread(work.tell_end, report)
+    report.mark(ENDED)
 
 
 async def with_anyio(report: Report) -> None:
@@ -109,6 +112,7 @@ async def with_anyio(report: Report) -> None:
         await anyio.to_thread.run_sync(work.run, anyio.from_thread.check_cancelled)
     work.tell(report)
     await anyio.to_thread.run_sync(work.tell_end, report)
+    report.mark(ENDED)
 
 
 async def with_trio(report: Report) -> None:
@@ -118,6 +122,7 @@ async def with_trio(report: Report) -> None:
         await trio.to_thread.run_sync(work.run, trio.from_thread.check_cancelled)
     work.tell(report)
     await trio.to_thread.run_sync(work.tell_end, report)
+    report.mark(ENDED)
 
 
 async def with_trio_waiting(report: Report) -> None:
@@ -127,6 +132,7 @@ async def with_trio_waiting(report: Report) -> None:
         await trio.to_thread.run_sync(work.run)
     work.tell(report)
     await trio.to_thread.run_sync(work.tell_end, report)
+    report.mark(ENDED)
 
 
 async def with_trio_abandoning(report: Report) -> None:
@@ -137,6 +143,7 @@ async def with_trio_abandoning(report: Report) -> None:
     work.tell(report)
     report(tokens=trio.to_thread.current_default_thread_limiter().borrowed_tokens)
     await trio.to_thread.run_sync(work.tell_end, report)
+    report.mark(ENDED)
 
 
 def judge(ran: Ran) -> Observation:
