@@ -25,38 +25,20 @@ only, never their values: a tree may be shown to people.
 
 import itertools
 import math
-import sys
 import weakref
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
-from inspect import CO_OPTIMIZED
-from types import CodeType, FrameType
+from operator import attrgetter
 
 import trio
 from trio.lowlevel import Task
 
-STRETCH = 1_000
-"""Tasks and frames that are looked at between two checkpoints: about 1 ms (see
-docs/looking-inside.md for what was measured)."""
+from trio_services.status.await_stacks import Frame, Stacks
 
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A place in a program: a function and the line that it is at.
-
-    Attributes:
-        file: The path of its source.
-        line: The line, from 1; 0 if it is not known.
-        function: Its name with that of its class: `Nursery._nested_child_finished`.
-        module: The module that it is defined in.
-    """
-
-    file: str
-    line: int
-    function: str
-    module: str
+STRETCH = 2_000
+"""Tasks and frames that are looked at between two checkpoints: 1 ms on a machine of 2020, so that
+10 ms holds on one that is busy or much slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,98 +210,6 @@ class _Budget:
         return True
 
 
-LiveFrame = tuple[FrameType, int]
-"""A frame and the line that it is at, as `iter_await_frames` has it."""
-
-
-class _Frames:
-    """The await stacks of one tree. Equal stacks are one tuple: comparing them is comparing ids."""
-
-    def __init__(self) -> None:
-        self._stacks: dict[tuple[int, ...], tuple[Frame, ...]] = {}
-        self._codes: list[CodeType] = []  # kept alive, for their ids
-        self._variables: dict[int, list[tuple[int, str]]] = {}
-        self._running = trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
-
-    def live(self, task: Task) -> list[LiveFrame]:
-        """Return the frames of `task` and their lines, outermost first."""
-        # While a coroutine runs, Python does not tell what it awaits; the thread's stack does.
-        return _running_frames(task) if task is self._running else list(task.iter_await_frames())
-
-    def stack(self, live: list[LiveFrame]) -> tuple[Frame, ...]:
-        """Return live frames as values."""
-        key: list[int] = []
-        for frame, line in live:
-            key += (id(frame.f_code), line)
-        stack = self._stacks.get(tuple(key))
-        if stack is None:
-            self._codes += [frame.f_code for frame, _ in live]
-            stack = self._stacks[tuple(key)] = tuple(itertools.starmap(frame_at, live))
-        return stack
-
-    def nurseries(
-        self, live: list[LiveFrame], stack: tuple[Frame, ...]
-    ) -> dict[object, tuple[str, Frame]]:
-        """Return the variable that holds each nursery that these frames know, and the function."""
-        places = self._variables.get(id(stack))
-        if places is None:  # at the same lines, tasks hold nurseries in the same variables
-            places = self._variables[id(stack)] = _nursery_variables(live)
-        found = {}
-        for depth, name in reversed(places):  # the outermost is the one that counts
-            with _variables(live[depth][0]) as variables:
-                found[variables.get(name)] = name, stack[depth]
-        return found
-
-
-def _running_frames(task: Task) -> list[LiveFrame]:
-    """Return what runs in this thread, from the outermost frame of `task` to our caller."""
-    found = []
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals is not globals():
-            found.append((frame, frame.f_lineno or 0))
-        if frame is task.coro.cr_frame:
-            break
-        frame = frame.f_back
-    return found[::-1]
-
-
-def frame_at(frame: FrameType, line: int | None) -> Frame:
-    """Return the place where a live frame is, as a value."""
-    code = frame.f_code
-    return Frame(
-        code.co_filename, line or 0, code.co_qualname, str(frame.f_globals.get("__name__", ""))
-    )
-
-
-@contextmanager
-def _variables(frame: FrameType) -> Iterator[Mapping[str, object]]:
-    """The local variables of a live frame, to be looked at inside only.
-
-    Before Python 3.13 these are copies that the frame keeps: what the function deletes or replaces
-    would live on until it ends.
-    """
-    variables = frame.f_locals
-    try:
-        yield variables
-    finally:
-        if sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED:
-            variables.clear()
-
-
-def _nursery_variables(live: list[LiveFrame]) -> list[tuple[int, str]]:
-    """Return where nurseries are: the depth of the frame and the name of the variable."""
-    found = []
-    for depth, (frame, _) in enumerate(live):
-        with _variables(frame) as variables:
-            found += [(depth, name) for name, value in variables.items() if _is_nursery(value)]
-    return found
-
-
-def _is_nursery(value: object) -> bool:
-    return type(value) is trio.Nursery  # a proxy that lies about its class is not asked
-
-
 class _Seen:
     """A task as it was when the walk came by."""
 
@@ -347,11 +237,13 @@ class _SeenNursery:
 
     def __init__(self, nursery: trio.Nursery, variable: tuple[str, Frame | None]) -> None:
         scope = nursery.cancel_scope
-        left = scope.deadline - trio.current_time()
+        deadline = scope.deadline
         self.number = _numbers.of(nursery)
         self.name, self.opened = variable
         self.scope = Scope(
-            None if left == math.inf else max(left, 0.0), scope.shield, scope.cancel_called
+            None if deadline == math.inf else max(deadline - trio.current_time(), 0.0),
+            scope.shield,
+            scope.cancel_called,
         )
         self.children: list[_Seen] = []
         self.groups: list[tuple[_Seen, int]] = []
@@ -367,9 +259,8 @@ class _SeenNursery:
             tuple(sorted((child.kind, count) for child, count in self.groups)),
         )
 
-    def node(self) -> NurseryNode:
-        """Return it with its groups as children."""
-        tasks = tuple(child.node(count) for child, count in self.groups)
+    def node(self, tasks: tuple[TaskNode, ...]) -> NurseryNode:
+        """Return it with these children."""
         return NurseryNode(self.number, self.name, self.opened, self.scope, tasks)
 
 
@@ -389,7 +280,7 @@ def _take(root: Task | None, fold: bool) -> Generator[None, None, TaskNode]:
 
 def _walk(root: Task, budget: _Budget) -> Generator[None, None, list[_Seen]]:
     """Look at each task once; return them, each before its children."""
-    frames = _Frames()
+    stacks = Stacks()
     seen: list[_Seen] = []
     met = {root}
     ahead: list[tuple[Task, list[_Seen]]] = [(root, [])]
@@ -397,12 +288,12 @@ def _walk(root: Task, budget: _Budget) -> Generator[None, None, list[_Seen]]:
         task, siblings = ahead.pop()
         if task.coro.cr_frame is None and task is not root:
             continue  # it has ended since its nursery was looked at
-        live = frames.live(task)
-        here = _Seen(task, frames.stack(live))
+        live = stacks.live(task)
+        here = _Seen(task, stacks.stack(live))
         siblings.append(here)
         seen.append(here)
         if nurseries := task.child_nurseries:
-            variables = frames.nurseries(live, here.frames)
+            variables = stacks.nurseries(live, here.frames)
             here.nurseries = tuple(
                 _SeenNursery(nursery, variables.get(nursery, ("", None))) for nursery in nurseries
             )
@@ -420,26 +311,34 @@ def _fold(seen: list[_Seen], fold: bool, budget: _Budget) -> Generator[None, Non
     """Tell the kind of each task, and group those of one kind in each nursery."""
     kinds: dict[tuple[object, ...], int] = {}
     for task in reversed(seen):
+        work = 1
         shape: tuple[object, ...] = (task.name, id(task.frames), task.starting)
         for nursery in task.nurseries:
             nursery.groups = _groups(nursery.children, fold)
             shape += nursery.shape()
+            work += len(nursery.children)
         task.kind = kinds.setdefault(shape, len(kinds))
-        if budget.is_spent(1 + sum(len(nursery.children) for nursery in task.nurseries)):
+        if budget.is_spent(work):
             yield
+
+
+_by_name_and_number = attrgetter("name", "number")
 
 
 def _groups(children: list[_Seen], fold: bool) -> list[tuple[_Seen, int]]:
     """Return one of each kind, the first, and how many there are; by name, then by number."""
-    children.sort(key=lambda child: (child.name, child.number))
     if not fold:
-        return [(child, 1) for child in children]
+        return [(child, 1) for child in sorted(children, key=_by_name_and_number)]
     counts: dict[int, int] = {}
     first: dict[int, _Seen] = {}
     for child in children:
-        first.setdefault(child.kind, child)
-        counts[child.kind] = counts.get(child.kind, 0) + 1
-    return [(child, counts[kind]) for kind, child in first.items()]
+        kind = child.kind
+        counts[kind] = counts.get(kind, 0) + 1
+        if kind not in first or child.number < first[kind].number:
+            first[kind] = child
+    return [
+        (child, counts[child.kind]) for child in sorted(first.values(), key=_by_name_and_number)
+    ]
 
 
 def _build(seen: list[_Seen], budget: _Budget) -> Generator[None, None, None]:
@@ -451,7 +350,14 @@ def _build(seen: list[_Seen], budget: _Budget) -> Generator[None, None, None]:
                 for child, _ in nursery.groups:
                     child.is_shown = True
     for task in reversed(seen):
-        if task.is_shown and task.nurseries:
-            task.nodes = tuple(nursery.node() for nursery in task.nurseries)
-            if budget.is_spent(sum(len(nursery.groups) for nursery in task.nurseries)):
-                yield
+        if not task.is_shown:
+            continue
+        nodes = []
+        for nursery in task.nurseries:
+            tasks = []
+            for child, count in nursery.groups:
+                tasks.append(child.node(count))
+                if budget.is_spent(1):
+                    yield
+            nodes.append(nursery.node(tuple(tasks)))
+        task.nodes = tuple(nodes)

@@ -20,7 +20,8 @@ levels). A page makes a tree of it again with
 import math
 from collections.abc import Mapping, Sequence
 
-from trio_services.status.task_tree import Frame, NurseryNode, Scope, TaskNode
+from trio_services.status.await_stacks import Frame
+from trio_services.status.task_tree import NurseryNode, Scope, TaskNode
 
 
 def as_json(tree: TaskNode) -> dict[str, list[dict[str, object]]]:

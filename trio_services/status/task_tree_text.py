@@ -18,7 +18,8 @@ a character is escaped. Nothing recurses, and what is nested deeper than DEPTH i
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from trio_services.status.task_tree import Frame, NurseryNode, Scope, TaskNode, count_tasks
+from trio_services.status.await_stacks import Frame
+from trio_services.status.task_tree import NurseryNode, Scope, TaskNode, count_tasks
 
 DEPTH = 100
 """Levels that are drawn; a task and its nurseries are two. Indented lines of 5,000 levels would be

@@ -29,7 +29,7 @@ from types import FrameType
 import trio
 from trio.lowlevel import Task
 
-from trio_services.status.task_tree import Frame, frame_at
+from trio_services.status.await_stacks import Frame, frame_at
 from trio_services.status.task_tree_text import describe, printable
 
 THRESHOLD = 0.1
