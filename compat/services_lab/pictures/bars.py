@@ -102,7 +102,7 @@ def bars(
 def _words(row: Bar, unit: str) -> str:
     words = human(row.values.median, unit)
     if row.ratio:
-        words += f"  {human_ratio(row.ratio.median)}"
+        words += f"\N{EM SPACE}{human_ratio(row.ratio.median)}"
     return words
 
 

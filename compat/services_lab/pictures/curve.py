@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
 
-from services_lab.pictures.axis import powers_of_ten
+from services_lab.pictures.axis import log_ticks
 from services_lab.pictures.shapes import legend
 from services_lab.pictures.style import (
     SMALL,
@@ -27,8 +27,23 @@ from services_lab.units import human
 Points = Sequence[tuple[float, Spread]]
 """Sizes, in order, and what was measured there; both positive."""
 
-MOST_CROSSINGS = 6
-"""More rings than that hide the lines."""
+MOST_COMPARED = 4
+"""Series of which it is told where they cross: more cross somewhere by chance."""
+
+CLEARLY = 1.1
+"""The ratio from which on two values are taken to differ."""
+
+LOOKS = {
+    "trio": 0,
+    "asyncio": 1,
+    "anyio-trio": 5,
+    "anyio-asyncio": 3,
+    "anyio-uvloop": 7,
+    "uvloop": 4,
+    "original": 6,
+    "original-uvloop": 2,
+}
+"""The colour and shape of columns, the same in every picture; other series get them in turn."""
 
 DOTS = (
     "M{x} {y}m-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
@@ -66,10 +81,10 @@ def curve(
     every = [point for points in series.values() for point in points]
     across = [size for size, _ in every]
     heights = [value for _, each in every for value in (each.low, each.high)]
-    columns = powers_of_ten(min(across), max(across))
-    rows = powers_of_ten(min(heights), max(heights))
-    left = 10 + max(text_width(human(each, unit), SMALL) for each in rows)
-    top, bottom, right = 34.0, 34.0 + min(max(46 * (len(rows) - 1), 150), 330), width - 16.0
+    columns = log_ticks(min(across), max(across))
+    rows = log_ticks(min(heights), max(heights))
+    left = 10 + max(text_width(_tick(each, unit), SMALL) for each in rows)
+    top, bottom, right = 34.0, 34.0 + min(max(46 * (len(rows) - 1), 200), 330), width - 16.0
 
     def x(size: float) -> float:
         return left + (right - left) * _part(size, columns)
@@ -80,19 +95,20 @@ def curve(
     content = [label(4, 17, shortened(title, width - 8), "lab-bold")]
     for value in rows:
         content.append(tag("line", x1=left, y1=y(value), x2=right, y2=y(value), class_="lab-grid"))
-        content.append(label(left - 6, y(value) + 4, human(value, unit), "lab-small", "end"))
+        content.append(label(left - 6, y(value) + 4, _tick(value, unit), "lab-small", "end"))
     for size in columns:
         content.append(tag("line", x1=x(size), y1=top, x2=x(size), y2=bottom, class_="lab-grid"))
         half = text_width(f"{size:,.0f}", SMALL) / 2
         place = min(x(size), width - half - 2)
         content.append(label(place, bottom + 17, f"{size:,.0f}", "lab-small", "middle"))
     content.append(label(right, bottom + 34, sizes, "lab-small", "end"))
-    for index, (name, points) in enumerate(series.items()):
-        content.append(_line(index, name, points, x, y, unit))
-    found = crossings(series)[:MOST_CROSSINGS]
+    looks = {name: LOOKS.get(name, index) for index, name in enumerate(series)}
+    for name, points in series.items():
+        content.append(_line(looks[name], name, points, x, y, unit))
+    found = crossings(series) if len(series) <= MOST_COMPARED else []
     for index, (_, _, size, value) in enumerate(found, 1):
         content.append(_ring(index, x(size), y(value)))
-    entries = [(_sample(index), name) for index, name in enumerate(series)]
+    entries = [(_sample(looks[name]), name) for name in series]
     markup, end = legend(entries, width, bottom + 46)
     content.append(markup)
     told = []
@@ -107,20 +123,41 @@ def curve(
 def crossings(series: Mapping[str, Points]) -> list[tuple[str, str, float, float]]:
     """Return where two series cross, as `(one, other, size, value)`, by size.
 
-    Between sizes that were measured a line is drawn, straight on logarithmic axes.
+    Between sizes that were measured a line is drawn, straight on logarithmic axes. Two series cross
+    only where they differ clearly before and after.
     """
     found = []
     for (one, points), (other, others) in combinations(series.items(), 2):
-        there = {size: spread.median for size, spread in others}
-        both = [(size, each.median, there[size]) for size, each in points if size in there]
-        for (size, low, low_other), (next_size, high, high_other) in pairwise(both):
-            before, after = math.log(low / low_other), math.log(high / high_other)
-            if before * after < 0:
-                part = before / (before - after)
-                found.append(
-                    (one, other, _between(size, next_size, part), _between(low, high, part))
-                )
+        there = dict(others)
+        both = [(size, each, there[size]) for size, each in points if size in there]
+        clear = [index for index, (_, *pair) in enumerate(both) if _differ(*pair)]
+        for before, after in pairwise(clear):
+            place = _crossing(both[before : after + 1])
+            if place:
+                found.append((one, other, *place))
     return sorted(found, key=lambda each: each[2])
+
+
+def _crossing(both: Sequence[tuple[float, Spread, Spread]]) -> tuple[float, float] | None:
+    """Return the size and the value at which two lines cross that differ at both ends."""
+    if (both[0][1].median < both[0][2].median) == (both[-1][1].median < both[-1][2].median):
+        return None
+    for (size, low, low_other), (next_size, high, high_other) in pairwise(both):
+        before = math.log(low.median / low_other.median)
+        after = math.log(high.median / high_other.median)
+        if before * after <= 0:
+            part = before / (before - after)
+            return _between(size, next_size, part), _between(low.median, high.median, part)
+    return None
+
+
+def _differ(one: Spread, other: Spread) -> bool:
+    low, high = sorted((one, other), key=lambda each: each.median)
+    return low.high < high.low and low.median * CLEARLY < high.median
+
+
+def _tick(value: float, unit: str) -> str:
+    return human(value, unit).replace(".00", "").replace(".0", "")
 
 
 def _drawable(points: Points) -> Points:
