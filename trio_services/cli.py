@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
 from trio_services import __version__
 from trio_services.sans_io.sort_jobs import Algorithm
 from trio_services.settings import (
+    DEFAULT_STATUS,
     Address,
     DnsSettings,
     LogLevel,
@@ -33,6 +34,9 @@ from trio_services.settings import (
     read_settings,
     with_overrides,
 )
+
+if TYPE_CHECKING:
+    from trio_services.status.trace import TraceRecorder
 
 T = TypeVar("T")
 
@@ -265,12 +269,30 @@ def _serve_on_trio(settings: ServeSettings) -> int:
     from trio_services.supervisor import supervise
 
     settings = what_can_be_shown(settings)
-    with prepared(settings) as (socket_sets, zones):
-        if settings.processes == 1:
-            [sockets] = socket_sets
-            shown = partial(serve, watch=watch(settings, sockets)) if settings.status else serve
-            return run_reporting(trio.run, shown, settings, sockets, zones)
-        return run_reporting(trio.run, supervise, settings, socket_sets, zones)
+    if settings.processes > 1:
+        if settings.trace:
+            raise SettingsError("trace: only one process can be traced, not copies of it")
+        with prepared(settings) as (socket_sets, zones):
+            return run_reporting(trio.run, supervise, settings, socket_sets, zones)
+    with prepared(settings) as ([sockets], zones), _recorder(settings.trace) as instruments:
+        run = partial(trio.run, instruments=instruments)
+        shown = partial(serve, watch=watch(settings, sockets)) if settings.status else serve
+        return run_reporting(run, shown, settings, sockets, zones)
+
+
+@contextmanager
+def _recorder(path: str | None) -> Iterator[list["TraceRecorder"]]:
+    """Yield the instrument that records a run to `path`, if that is wanted."""
+    from trio_services.status.trace import record_to
+
+    if path is None:
+        yield []
+        return
+    try:
+        with record_to(path, process="trio-services") as recorder:
+            yield [recorder]
+    except OSError as error:
+        raise SettingsError(f"cannot write the trace {path}: {error.strerror}") from None
 
 
 add_serve_command(app, _serve_on_trio, status_by_default=StatusSettings())
@@ -356,6 +378,29 @@ def sort(
         # The reader has left, or the disk is full. Nothing more can be said there, also at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail(f"cannot write the sorted list: {error.strerror}")
+
+
+@app.command()
+def tree(
+    status: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The status page of the server.")
+    ] = str(DEFAULT_STATUS),
+    watch: Annotated[bool, typer.Option("--watch", help="Draw it anew until Ctrl-C.")] = False,
+    frames: Annotated[bool, typer.Option("--frames", help="Show where each task waits.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print what /tree.json gives.")] = False,
+) -> None:
+    """Print the tasks and nurseries of a running server."""
+    from trio_services.status.tree_client import TreeError, fetch_tree, show, watch_tree
+
+    address = Address.parse(status)
+    try:
+        if watch:
+            watch_tree(address, frames=frames)
+        else:
+            document = fetch_tree(address)
+            typer.echo(document.decode() if json else show(document, frames=frames))
+    except TreeError as error:
+        _fail(error)
 
 
 @contextmanager

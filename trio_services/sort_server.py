@@ -7,8 +7,8 @@ array until the server closes. What the original left out is what this module is
 - What is wrong is said, as `{"error": {"code": …, "message": …}}`, and read: a server that closes
   while bytes of the client are unread resets the connection and destroys its own last words, so
   those bytes are read and thrown away for a while first.
-- Nobody's job runs on after the client has left: while a worker sorts, a sibling task waits for
-  the end of the client's stream and cancels the job, which kills the worker.
+- Nobody's job runs on after the client has left: the job is a task of its own, and the connection
+  waits meanwhile for the end of the client's stream, and then cancels it, which kills the worker.
 
 The payload stays bytes all the way. A small list that has arrived whole with the first read is
 sorted in place, with no task and no scheduler pass between reading and writing.
@@ -288,14 +288,17 @@ async def _sort_unless_gone(
     """
     result: bytes | memoryview | SortError | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(
-            _cancel_when_gone, stream, nursery.cancel_scope, service.settings.allow_half_close
-        )
-        try:
-            result = await service.workers.sort(payload)
-        except SortError as error:
-            result = error  # raised outside of the nursery, which would wrap it in a group
-        nursery.cancel_scope.cancel()
+
+        async def sort() -> None:
+            nonlocal result
+            try:
+                result = await service.workers.sort(payload)
+            except SortError as error:
+                result = error  # raised outside of the nursery, which would wrap it in a group
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(sort, name="sort job")
+        await _cancel_when_gone(stream, nursery.cancel_scope, service.settings.allow_half_close)
     if isinstance(result, SortError):
         raise result
     return result

@@ -12,6 +12,7 @@ keeps the sockets open, what is queued in them waits for the next copy.
   of their own, so that Ctrl-C in a terminal reaches the parent only.
 - *No orphans*: a copy whose parent is killed sees the end of its standard input as well, and
   drains. A copy that outlives its grace period is killed.
+- *One status page*, of the parent, which asks the copies what to show: see `status.copies`.
 
 macOS allows such sockets too, but does not spread the load over them.
 """
@@ -21,22 +22,27 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import trio
 
-from trio_services.app import obey_signals, serve
+from trio_services.app import nobody_watches, obey_signals, serve
 from trio_services.listeners import Sockets, inherited
 from trio_services.logs import configure_logging, run_reporting
 from trio_services.sans_io.dns_compile import ZoneError
 from trio_services.sans_io.dns_tree import Zones
 from trio_services.settings import ServeSettings
 from trio_services.startup import announced, zones_for
+from trio_services.status.copies import CopiesSource, CopyLink
+from trio_services.status.inside import Inside
+from trio_services.status.serve import serve_copies, watch_for
+from trio_services.status.show_tasks import show_tasks_when_asked
 
 MIN_BACKOFF = 0.1
 """Seconds before a copy that crashed is started again: hardly noticed when it happens once."""
@@ -67,6 +73,8 @@ class Copies:
     """The last that had no mistake: a copy that starts again must not depend on the files."""
     running: set[trio.Process] = field(default_factory=set)
     ready: set[trio.Process] = field(default_factory=set)
+    source: CopiesSource | None = None
+    """What the status page asks, if there is one."""
 
 
 async def supervise(
@@ -90,6 +98,8 @@ async def supervise(
     Cancellation: each copy is told to drain, and is killed when its grace period is over.
     """
     copies = Copies(zones)
+    if settings.status:
+        copies.source = CopiesSource(settings.processes)
 
     async def reload() -> None:
         if not settings.dns:
@@ -108,16 +118,23 @@ async def supervise(
         for process in copies.running:
             process.send_signal(signal.SIGTERM)
 
+    def show_tasks() -> None:
+        for process in copies.ready:
+            process.send_signal(signal.SIGUSR1)
+
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as everything:
+            everything.start_soon(show_tasks_when_asked, show_tasks, name="show tasks")
+            if copies.source:
+                site = partial(serve_copies, settings, socket_sets[0], copies.source)
+                everything.start_soon(site, name="status")
             async with trio.open_nursery() as keepers:
                 obey = partial(obey_signals, reload=reload, cancel=cancel)
                 everything.start_soon(obey, signals, keepers.cancel_scope, name="signals")
                 async with trio.open_nursery() as starting:
                     for number, sockets in enumerate(socket_sets, 1):
-                        starting.start_soon(
-                            keepers.start, keep_copy, number, settings, sockets, copies
-                        )
+                        keep = partial(keep_copy, number, settings, sockets, copies)
+                        starting.start_soon(partial(keepers.start, keep, name=f"copy {number}"))
                 task_status.started()
                 with announced(settings.ready_file, socket_sets[0]):
                     await trio.sleep_forever()
@@ -147,7 +164,7 @@ async def keep_copy(
     with closing(sockets):
         while True:
             began = trio.current_time()
-            async with open_copy(settings, sockets, copies) as process:
+            async with open_copy(number, settings, sockets, copies) as process:
                 try:
                     if await _said_ready(process):
                         copies.ready.add(process)
@@ -165,6 +182,8 @@ async def keep_copy(
             if trio.current_time() - began >= STEADY_AFTER:
                 backoff = MIN_BACKOFF
             logger.error("copy %d ended with %s, restart in %g s", number, _told(status), backoff)
+            if copies.source:
+                copies.source.recent.error(f"copy {number}", "it ended", _told(status))
             await trio.sleep(backoff)
             backoff = min(2 * backoff, MAX_BACKOFF)
 
@@ -175,23 +194,33 @@ def _told(status: int) -> str:
 
 @asynccontextmanager
 async def open_copy(
-    settings: ServeSettings, sockets: Sockets, copies: Copies
+    number: int, settings: ServeSettings, sockets: Sockets, copies: Copies
 ) -> AsyncIterator[trio.Process]:
     """Start a copy that serves `sockets`; on leaving, tell it to drain and see it gone."""
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-P", "-m", "trio_services.supervisor"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pass_fds=[sock.fileno() for sock in sockets.all()],
-        process_group=0,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-P", "-m", "trio_services.supervisor"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[theirs.fileno(), *(sock.fileno() for sock in sockets.all())],
+                process_group=0,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+        except BaseException:
+            ours.close()
+            raise
+        errand = _errand(settings, sockets, copies.zones, theirs)
     assert process.stdin
     assert process.stdout
     copies.running.add(process)
+    link = CopyLink(number, process.pid, ours)
+    if copies.source:
+        copies.source.links[number] = link
     try:
         with suppress(trio.BrokenResourceError):  # it died at once; its exit status tells
-            await process.stdin.send_all(_errand(settings, sockets, copies.zones))
+            await process.stdin.send_all(errand)
         yield process
     finally:
         with trio.CancelScope(shield=True):
@@ -202,17 +231,23 @@ async def open_copy(
                 process.kill()
                 await process.wait()
             await process.stdout.aclose()
+        if copies.source:
+            del copies.source.links[number]
+        link.close()
         copies.running.discard(process)
         copies.ready.discard(process)
 
 
-def _errand(settings: ServeSettings, sockets: Sockets, zones: Zones | None) -> bytes:
-    """Return what a copy reads first: its settings, its sockets by file descriptor, its zones."""
+def _errand(
+    settings: ServeSettings, sockets: Sockets, zones: Zones | None, parent: socket.socket
+) -> bytes:
+    """Return what a copy reads first: settings, zones, and its sockets by file descriptor."""
     numbers = {
         name: [sock.fileno() for sock in group]
         for name, group in (("udp", sockets.udp), ("dns", sockets.dns), ("sort", sockets.sort))
     }
-    return pickle.dumps((replace(settings, processes=1, ready_file=None), numbers, zones))
+    alone = replace(settings, processes=1, ready_file=None, status=None)
+    return pickle.dumps((alone, numbers, zones, parent.fileno() if settings.status else None))
 
 
 async def _said_ready(process: trio.Process) -> bool:
@@ -232,7 +267,10 @@ class _SayReady(trio.TaskStatus[None]):
 
 
 async def _serve_with_parent(
-    settings: ServeSettings, sockets: Sockets, zones: Zones | None
+    settings: ServeSettings,
+    sockets: Sockets,
+    zones: Zones | None,
+    watch: Callable[[Inside], Awaitable[None]],
 ) -> None:
     """Serve as a copy: say when ready, and drain when the parent says so or is gone."""
 
@@ -241,16 +279,21 @@ async def _serve_with_parent(
         await trio.lowlevel.wait_readable(0)
         logger.info("the parent is draining or gone: no longer accepting")
 
-    await serve(settings, sockets, zones, until=end_of_input, task_status=_SayReady())
+    await serve(settings, sockets, zones, until=end_of_input, watch=watch, task_status=_SayReady())
 
 
 def run_copy() -> None:
     """Be a copy: read the errand from standard input and serve until told to stop."""
-    settings, numbers, zones = pickle.load(sys.stdin.buffer)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there are tasks to show
+    settings, numbers, zones, parent = pickle.load(sys.stdin.buffer)
     configure_logging(settings.log_level)
     gc.freeze()  # zones may be large, and live on
-    with inherited(numbers) as sockets:
-        sys.exit(run_reporting(trio.run, _serve_with_parent, settings, sockets, zones))
+    with ExitStack() as closing_at_end:
+        sockets = closing_at_end.enter_context(inherited(numbers))
+        watch: Callable[[Inside], Awaitable[None]] = nobody_watches
+        if parent is not None:
+            watch = watch_for(closing_at_end.enter_context(socket.socket(fileno=parent)))
+        sys.exit(run_reporting(trio.run, _serve_with_parent, settings, sockets, zones, watch))
 
 
 if __name__ == "__main__":

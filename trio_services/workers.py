@@ -343,7 +343,7 @@ async def open_workers(
 
             async def start(count: int) -> None:
                 for _ in range(count):
-                    await nursery.start(pool.supervise_process)
+                    await nursery.start(pool.supervise_process, name="worker")
 
             at_once = _STARTS_PER_CORE * (os.cpu_count() or 1)
             async with trio.open_nursery() as starting:

@@ -8,9 +8,10 @@ Rates and percentiles are of the last seconds. So counters are sampled at each t
 nobody listens, which costs 0.1 % of a core.
 """
 
+import os
 import platform
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +22,7 @@ from trio_services import __version__
 from trio_services.sans_io.histogram import percentile
 from trio_services.status.inside import Counters, add_up
 from trio_services.status.recent import KEPT
-from trio_services.status.source import Report, Source, joined_tree
+from trio_services.status.source import Report, Source, View
 
 TICK = 0.5
 """Seconds between two states."""
@@ -65,6 +66,7 @@ class Feed:
         self._latest = b""
         self._news = trio.Event()
         self._samples: deque[tuple[float, Counters]] = deque()
+        self._began = trio.current_time()
         self._facts = {
             "version": __version__,
             "python": platform.python_version(),
@@ -75,10 +77,10 @@ class Feed:
         """Tick for ever."""
         while True:
             began = trio.current_time()
-            reports = await self._source.reports(tree=self._listening > 0)
-            self._sample(reports)
+            view = await self._source.view(tree=self._listening > 0)
+            self._sample(view.reports)
             if self._listening:
-                self._latest = encoded(self._state(reports))
+                self._latest = encoded(self._state(view))
                 self._news.set()
                 self._news = trio.Event()
             took = trio.current_time() - began
@@ -86,7 +88,7 @@ class Feed:
 
     async def state(self) -> bytes:
         """Return the state of this moment as JSON."""
-        return encoded(self._state(await self._source.reports(tree=True)))
+        return encoded(self._state(await self._source.view(tree=True)))
 
     @contextmanager
     def listening(self) -> Iterator[Callable[[], Awaitable[bytes]]]:
@@ -116,17 +118,18 @@ class Feed:
         while now - self._samples[0][0] > WINDOW_SECONDS + TICK:
             self._samples.popleft()
 
-    def _state(self, reports: Sequence[Report]) -> dict[str, Any]:
-        alive = [report for report in reports if "missing" not in report]
+    def _state(self, view: View) -> dict[str, Any]:
+        alive = [report for report in view.reports if "missing" not in report]
         total = add_up(report["counters"] for report in alive)
         recent = [each | {"pid": report["pid"]} for report in alive for each in report["recent"]]
+        recent += view.recent
         recent.sort(key=lambda each: each["at"], reverse=True)
         return {
             **self._facts,
-            "pid": reports[0]["pid"],
-            "uptime": max((report["uptime"] for report in alive), default=0.0),
+            "pid": os.getpid(),
+            "uptime": trio.current_time() - self._began,
             "draining": any(report["draining"] for report in alive),
-            "copies": [_copy(report) for report in reports],
+            "copies": [_copy(report) for report in view.reports],
             "memory": total.get("memory", 0),
             "loop_lag": {
                 part: max((report["lag"][part] for report in alive), default=0.0)
@@ -135,7 +138,7 @@ class Feed:
             "dns": self._dns(total["dns"]) if "dns" in total else None,
             "sort": self._sort(total["sort"]) if "sort" in total else None,
             "recent": recent[:KEPT],
-            "tree": joined_tree(reports),
+            "tree": view.tree,
             "tracing": self._source.tracing,
         }
 

@@ -1,18 +1,22 @@
 """The status site as one more sibling in the nursery of the services.
 
     status
-    ├── samples              the states of the feed, twice a second
     ├── loop lag
     ├── watchdog             names the task that keeps the loop busy
-    ├── accepting            the site's connections, few and bounded
-    └── status connection    one for each
+    └── the site             accepts connections, few and bounded
+        ├── samples              the states of the feed, twice a second
+        └── status connection    one for each
+
+With `--processes` the parent has the site, and the other two run in each copy.
 
 It ends when it is cancelled, with everything else, and so is there while the services drain. If it
 fails, that is logged once, and the services run on without it: no DNS should depend on a page.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -24,9 +28,12 @@ from trio_services.eager_io import accept_batches
 from trio_services.listeners import Sockets, reachable
 from trio_services.logs import configure_logging
 from trio_services.settings import Address, ConnectionLimits, ServeSettings
+from trio_services.status.copies import CopiesSource, answer_parent
 from trio_services.status.inside import Inside
 from trio_services.status.loop_lag import LoopLag
+from trio_services.status.recent import Recent
 from trio_services.status.source import LocalSource, Source
+from trio_services.status.watchdog import BusyStep, log_busy_step, watch_steps
 
 NEEDED = ("h11", "starlette", "prometheus_client")
 """What the site is made with: the extra `status`."""
@@ -52,57 +59,82 @@ def watch(settings: ServeSettings, sockets: Sockets) -> Callable[[Inside], Await
 
     async def serve_inside(inside: Inside) -> None:
         lag = LoopLag()
-        await serve_status(settings, sockets, inside, LocalSource(inside, lag), lag)
+        async with contained(), trio.open_nursery() as nursery:
+            nursery.start_soon(lag.keep, name="loop lag")
+            nursery.start_soon(watch_steps, partial(tell, inside.recent), name="watchdog")
+            await serve_site(settings, sockets, LocalSource(inside, lag), inside.recent)
 
     return serve_inside
 
 
-async def serve_status(
-    settings: ServeSettings, sockets: Sockets, inside: Inside, source: Source, lag: LoopLag
-) -> None:
-    """Serve the site until cancelled; if it fails, log that and return."""
+def watch_for(parent: socket.socket) -> Callable[[Inside], Awaitable[None]]:
+    """Return what `app.serve` is to run in a copy: it answers the parent, which has the site."""
+
+    async def answer_inside(inside: Inside) -> None:
+        async with contained(), trio.open_nursery() as nursery:
+            nursery.start_soon(watch_steps, partial(tell, inside.recent), name="watchdog")
+            await answer_parent(inside, parent)
+
+    return answer_inside
+
+
+async def serve_copies(settings: ServeSettings, sockets: Sockets, source: CopiesSource) -> None:
+    """Serve the site of a parent."""
+    async with contained():
+        await serve_site(settings, sockets, source, source.recent)
+
+
+@asynccontextmanager
+async def contained() -> AsyncIterator[None]:
+    """Let no failure out: log it. A cancellation passes, also one that came with a failure."""
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(lag.keep, name="loop lag")
-            await _serve_site(settings, sockets, inside, source, nursery)
-    except Exception:
+        yield
+    except* Exception:
         logger.exception("the status page has failed; the services run on without it")
 
 
-async def _serve_site(
-    settings: ServeSettings,
-    sockets: Sockets,
-    inside: Inside,
-    source: Source,
-    nursery: trio.Nursery,
+def tell(recent: Recent, step: BusyStep) -> None:
+    """Log a task that keeps the loop busy, and show it on the page."""
+    log_busy_step(step)
+    where = f" in {step.stack[-1].function}" if step.stack else ""
+    recent.busy(step.task, f"{step.task} kept the loop busy for {step.seconds:.2f} s{where}")
+
+
+async def serve_site(
+    settings: ServeSettings, sockets: Sockets, source: Source, recent: Recent
 ) -> None:
+    """Serve the site until cancelled.
+
+    Args:
+        settings: `status` is set.
+        sockets: `status` has one; it is not closed here.
+        source: What is shown.
+        recent: Is told of what the site itself cancels.
+    """
     # Imported here: what is not served need not be installed, and takes 70 ms.
     from trio_services.status.feed import Feed
     from trio_services.status.http_server import REFUSAL, handle_http_stream
     from trio_services.status.site import Site
     from trio_services.status.site_sort import SortEndpoint
 
-    assert settings.status
+    status = settings.status
+    assert status
     [listener] = sockets.status
     bound = Address(*listener.getsockname()[:2])
-    feed = Feed(source, streams=settings.status.streams, control=settings.status.control)
+    feed = Feed(source, streams=status.streams, control=status.control)
     site = Site(
-        settings=settings.status,
+        settings=status,
         source=source,
         feed=feed,
         bound=bound,
         dns=reachable(sockets.dns[0]) if sockets.dns else None,
         sort=SortEndpoint(
-            settings.sort, reachable(sockets.sort[0]) if sockets.sort else None, inside.recent
+            settings.sort, reachable(sockets.sort[0]) if sockets.sort else None, recent
         ),
     )
-    total = settings.status.connections
-    connections = Connections(
-        "status",
-        nursery,
-        ConnectionLimits(total=total, per_address=total),
-        partial(handle_http_stream, app=site.application(), server=(bound.host, bound.port)),
-        refusal=REFUSAL,
-    )
-    nursery.start_soon(feed.keep, name="samples")
-    await accept_batches(listener, connections.admit)
+    handler = partial(handle_http_stream, app=site.application(), server=(bound.host, bound.port))
+    limits = ConnectionLimits(total=status.connections, per_address=status.connections)
+    async with trio.open_nursery() as nursery:
+        connections = Connections("status", nursery, limits, handler, refusal=REFUSAL)
+        nursery.start_soon(feed.keep, name="samples")
+        await accept_batches(listener, connections.admit)

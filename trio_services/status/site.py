@@ -34,7 +34,7 @@ from trio_services.settings import Address, StatusSettings
 from trio_services.status.feed import RETRY_MILLISECONDS, Feed, TooManyStreamsError, event
 from trio_services.status.metrics import CONTENT_TYPE, exposition
 from trio_services.status.site_sort import SortEndpoint
-from trio_services.status.source import Source, joined_tree
+from trio_services.status.source import CannotTraceError, Source
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -112,7 +112,7 @@ class Site:
 
     async def ready(self, request: Request) -> Response:
         """Tell whether the services accept: 200, or 503 with the reason why not."""
-        reports = await self.source.reports(tree=False)
+        reports = (await self.source.view(tree=False)).reports
         if any("missing" in report for report in reports):
             return PlainTextResponse("a copy does not answer\n", 503)
         if any(report["draining"] for report in reports):
@@ -123,8 +123,8 @@ class Site:
 
     async def metrics(self, request: Request) -> Response:
         """Return the metrics in the text format of Prometheus."""
-        reports = await self.source.reports(tree=False)
-        return Response(exposition(reports), headers={"content-type": CONTENT_TYPE})
+        view = await self.source.view(tree=False)
+        return Response(exposition(view.reports), headers={"content-type": CONTENT_TYPE})
 
     async def state(self, request: Request) -> Response:
         """Return the state of this moment."""
@@ -133,8 +133,8 @@ class Site:
     async def tree(self, request: Request) -> Response:
         """Return the task tree; with `fold=0`, every task of it on its own."""
         fold = request.query_params.get("fold") != "0"
-        reports = await self.source.reports(tree=True, fold=fold)
-        return Response(orjson.dumps(joined_tree(reports)), media_type="application/json")
+        view = await self.source.view(tree=True, fold=fold)
+        return Response(orjson.dumps(view.tree), media_type="application/json")
 
     async def events(self, request: Request) -> Response:
         """Return the stream of states."""
@@ -153,13 +153,13 @@ class Site:
         return Response(reply.as_json(), media_type="application/json")
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel the connection that is named by its task: `{"task": ID}`."""
+        """Cancel the connection whose task has this number in the tree: `{"task": NUMBER}`."""
         if refusal := self._refusal(request):
             return refusal
         try:
-            task = str(orjson.loads(await bounded_body(request))["task"])
+            task = int(orjson.loads(await bounded_body(request))["task"])
         except (ValueError, LookupError, TypeError):
-            return failure(400, "bad-request", 'say which: {"task": ID}')
+            return failure(400, "bad-request", 'say which: {"task": NUMBER}')
         if not await self.source.cancel(task, "somebody cancelled it on the status page"):
             return failure(404, "no-such-task", "that is no connection, or none any more")
         return JSONResponse({"cancelled": task})
@@ -168,17 +168,22 @@ class Site:
         """Begin to record what tasks do."""
         if refusal := self._refusal(request):
             return refusal
-        await self.source.start_trace()
+        try:
+            await self.source.start_trace()
+        except CannotTraceError as error:
+            return failure(409, "no-trace", str(error))
         return JSONResponse({"tracing": True})
 
     async def stop_trace(self, request: Request) -> Response:
         """Return what was recorded, as a file for Perfetto."""
         if refusal := self._refusal(request):
             return refusal
-        if not self.source.tracing:
-            return failure(409, "not-tracing", "nothing is being recorded")
+        try:
+            trace = await self.source.stop_trace()
+        except CannotTraceError as error:
+            return failure(409, "no-trace", str(error))
         return Response(
-            await self.source.stop_trace(),
+            trace,
             media_type="application/json",
             headers={"content-disposition": 'attachment; filename="trio-services-trace.json"'},
         )

@@ -8,7 +8,7 @@ so it is the same whether one process serves or a parent has N copies.
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import orjson
@@ -19,52 +19,66 @@ from trio_services.status.inside import Inside
 from trio_services.status.loop_lag import LoopLag
 from trio_services.status.task_tree import find_task, take_task_tree
 from trio_services.status.task_tree_json import as_json
+from trio_services.status.trace import TraceRecorder
 
 Report = dict[str, Any]
 """`pid`, `uptime`, `ready`, `draining`, `lag`, `counters`, `recent` and `tree`; or only `pid` and
 `missing`, which says why there is none of these."""
 
 
-def joined_tree(reports: Sequence[Report]) -> Any:
-    """Return the trees of all processes as one; None if there is none."""
-    trees = [report["tree"] for report in reports if "tree" in report]
-    return trees[0] if trees else None
+class CannotTraceError(Exception):
+    """Tasks cannot be recorded; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is seen at one moment.
+
+    Attributes:
+        reports: One of each process that serves; a report's own `tree` is taken out of it.
+        recent: What happened elsewhere: in a parent.
+        tree: Of all processes, as `task_tree_json` has it; None if it was not asked for.
+    """
+
+    reports: Sequence[Report]
+    recent: Sequence[dict[str, Any]]
+    tree: Any
 
 
 class Source(Protocol):
     """What the site asks."""
 
-    async def reports(self, *, tree: bool, fold: bool = True) -> Sequence[Report]:
-        """Return a report of each process; never waits for long."""
+    tracing: bool
+    """Whether tasks are being recorded."""
 
-    async def cancel(self, task: str, why: str) -> bool:
-        """Cancel the connection with this id in a tree; tell whether there was one."""
+    async def view(self, *, tree: bool, fold: bool = True) -> View:
+        """Return what is seen now; never waits for long."""
+
+    async def cancel(self, task: int, why: str) -> bool:
+        """Cancel the connection with this number in the tree; tell whether there was one."""
 
     async def start_trace(self) -> None:
-        """Begin to record what tasks do, anew."""
+        """Begin to record what tasks do; raises CannotTraceError."""
 
     async def stop_trace(self) -> bytes:
-        """End the recording and return it, in Chrome's trace format."""
-
-    @property
-    def tracing(self) -> bool:
-        """Whether tasks are being recorded."""
+        """End the recording and return it, in Chrome's trace format; raises CannotTraceError."""
 
 
 class LocalSource:
     """What this process says of itself."""
 
     def __init__(self, inside: Inside, lag: LoopLag) -> None:
+        self.tracing = False
         self._inside = inside
         self._lag = lag
-        self._recorder: Any = None
-        self.tracing = False
+        self._recorder = TraceRecorder()
 
-    async def reports(self, *, tree: bool, fold: bool = True) -> Sequence[Report]:
+    async def view(self, *, tree: bool, fold: bool = True) -> View:
         """Return the only report; it takes no longer than the tree, which yields to the loop."""
-        return [await self.report(tree=tree, fold=fold)]
+        report = await self.report(tree=tree, fold=fold)
+        return View([report], [], report.pop("tree", None))
 
-    async def report(self, *, tree: bool, fold: bool = True) -> Report:
+    async def report(self, *, tree: bool, fold: bool) -> Report:
         """Return the report of this process."""
         inside = self._inside
         report: Report = {
@@ -80,26 +94,26 @@ class LocalSource:
             report["tree"] = as_json(await take_task_tree(fold=fold))
         return report
 
-    async def cancel(self, task: str, why: str) -> bool:
+    async def cancel(self, task: int, why: str) -> bool:
         """Cancel a connection of this process."""
         await trio.lowlevel.checkpoint()
-        found = find_task(int(task)) if task.isascii() and task.isdigit() else None
+        found = find_task(task)
         return found is not None and self._inside.cancel(id(found), why)
 
     async def start_trace(self) -> None:
-        """Record the tasks of this process."""
+        """Record the tasks of this process, anew if that is done already."""
         await trio.lowlevel.checkpoint()
-        if not self.tracing:
-            from trio_services.status.trace import TraceRecorder
-
-            self._recorder = TraceRecorder()
-            self._recorder.start()
-            self.tracing = True
-
-    async def stop_trace(self) -> bytes:
-        """Return what was recorded; it is made in a thread, since it may be much."""
         if self.tracing:
             self._recorder.stop()
-            self.tracing = False
+        self._recorder = TraceRecorder()
+        self._recorder.start()
+        self.tracing = True
+
+    async def stop_trace(self) -> bytes:
+        """Return what was recorded; made in a thread, since 100,000 events take their time."""
+        if not self.tracing:
+            raise CannotTraceError("nothing is being recorded")
+        self._recorder.stop()
+        self.tracing = False
         events = self._recorder.events()
         return await trio.to_thread.run_sync(lambda: orjson.dumps(chrome_trace(events)))

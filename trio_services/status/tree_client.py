@@ -1,0 +1,79 @@
+"""The task tree of a server that runs, asked for over HTTP and drawn in a terminal.
+
+The server is trusted no more than any peer: its answer is bounded in size and time, and its texts
+cannot move the cursor (`task_tree_text` sees to that). Nothing here runs at the same time as
+anything else, so it needs no Trio.
+"""
+
+import http.client
+import time
+
+import orjson
+from rich.live import Live
+from rich.text import Text
+
+from trio_services.settings import Address
+from trio_services.status.task_tree_json import from_json
+from trio_services.status.task_tree_text import as_text
+
+DEADLINE = 10.0
+"""Seconds for the whole answer."""
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Of the answer: 100,000 tasks that are all different."""
+
+WATCH_INTERVAL = 0.5
+"""Seconds between two pictures, as on the page."""
+
+
+class TreeError(Exception):
+    """There is no tree to be shown; the text is one line that says why."""
+
+
+def fetch_tree(server: Address) -> bytes:
+    """Return what the status page at `server` gives for `/tree.json`.
+
+    Raises:
+        TreeError: It cannot be reached, refuses, or takes too long.
+    """
+    deadline = time.monotonic() + DEADLINE
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=DEADLINE)
+    try:
+        connection.request("GET", "/tree.json")
+        response = connection.getresponse()
+        document = bytearray()
+        while data := response.read1(64 * 1024):
+            document += data
+            if len(document) > MAX_BYTES or time.monotonic() > deadline:
+                raise TreeError(f"the answer of {server} is too long")
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise TreeError(f"no status page at {server}: {reason}") from None
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise TreeError(f"the status page at {server} says {response.status}")
+    return bytes(document)
+
+
+def show(document: bytes, *, frames: bool = False) -> str:
+    """Return the tree in `document` as text; raises TreeError if there is none."""
+    try:
+        return as_text(from_json(orjson.loads(document)), frames=frames)
+    except (ValueError, TypeError, LookupError) as error:
+        raise TreeError(f"that is no task tree: {error}") from None
+
+
+def watch_tree(server: Address, *, frames: bool = False) -> None:
+    """Draw the tree of `server` again and again, until Ctrl-C.
+
+    Raises:
+        TreeError: It is not there any more.
+    """
+    try:
+        with Live(auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                live.update(Text(show(fetch_tree(server), frames=frames)), refresh=True)
+                time.sleep(WATCH_INTERVAL)
+    except KeyboardInterrupt:
+        pass  # that is how it ends
