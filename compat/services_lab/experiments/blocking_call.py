@@ -30,6 +30,7 @@ from services_lab.subjects import expect, programs
 from trio_services.status.watchdog import watch_steps
 
 if TYPE_CHECKING:
+    from services_lab.ran import Ran
     from services_lab.trial import Trial
 
 BLOCKED = 0.3
@@ -175,10 +176,8 @@ async def on_trio(report: Report) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def run(trial: "Trial") -> Observation:
+def judge(ran: "Ran") -> Observation:
     """Compare the two delays, and look for the culprit in what was said."""
-    debug = {"PYTHONASYNCIODEBUG": "1"} if trial.subject.column != "original" else {}
-    ran = await trial.run_program(env=debug, record=True)
     facts = numbers_of(ran)
     blocked, threaded = facts["blocked"], facts["threaded"]
     said = [line for line in ran.stderr if line.strip()]
@@ -195,6 +194,12 @@ async def run(trial: "Trial") -> Observation:
         evidence=tuple(said or ["nothing was logged"]),
         events=ran.events,
     )
+
+
+async def run(trial: "Trial") -> Observation:
+    """Run the program; all but the original with what each library has to tell of such calls."""
+    debug = {"PYTHONASYNCIODEBUG": "1"} if trial.subject.column != "original" else {}
+    return judge(await trial.run_program(env=debug, record=True))
 
 
 EXPERIMENT = Experiment(
