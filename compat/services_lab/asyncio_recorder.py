@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from services_lab.event_log import Birth, EventLog
+from services_lab.event_log import OUTSIDE, Birth, EventLog
 from services_lab.steps import Steps
 from trio_services.sans_io.task_events import What
 
@@ -50,13 +50,13 @@ class AsyncioRecorder(EventLog):
         known = parent.birth.number if isinstance(parent, Task) else None
         return Task(coro, self, self.spawned(_name_of(coro), known), loop=loop, **options)
 
-    def mark(self, text: str) -> None:
-        """Note that something happened that the program alone knows of."""
+    def current(self) -> int:
+        """Return the number of the task that runs now, OUTSIDE if none does."""
         try:
             task = asyncio.current_task()
         except RuntimeError:  # called from outside of the loop
-            task = None
-        self.record(What.MARK, task.birth.number if isinstance(task, Task) else 0, name=text)
+            return OUTSIDE
+        return task.birth.number if isinstance(task, Task) else OUTSIDE
 
 
 class Task(asyncio.Task[Any]):

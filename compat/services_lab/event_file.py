@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from services_lab.event_log import OUTSIDE
 from services_lab.thinning import thinned
 from trio_services.sans_io.task_events import TaskEvent, What
 
@@ -20,9 +21,6 @@ Row = list[Any]
 """An event in JSON: `[at, what, task, name, parent, note]`, without the defaults at its end."""
 
 _DEFAULTS: Row = [None, None, None, "", None, ""]
-
-OUTSIDE = 0
-"""The task of a mark that no task made."""
 
 EVENT_LIMIT = 2_000
 """Events of one observation: 150 kB of JSON, and more than a picture can show."""

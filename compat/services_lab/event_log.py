@@ -4,15 +4,24 @@ Memory is bounded by CAPACITY and the number of tasks that live. A birth is kept
 its task is too old to be, so that a task that has lived long is still known by its name and parent.
 """
 
+import itertools
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from trio_services.sans_io.task_events import TaskEvent, What
 
 CAPACITY = 50_000
 """Events that are kept: about 6 MB, and more than any picture shows."""
+
+OUTSIDE = 0
+"""The task of a mark that no task made; tasks are numbered from 1."""
+
+THREAD = "thread"
+"""The note on the birth of what is no task, but a thread that one started."""
 
 
 @dataclass(slots=True)
@@ -23,9 +32,10 @@ class Birth:
     number: int
     name: str
     parent: int | None
+    note: str = ""
 
 
-class EventLog:
+class EventLog(ABC):
     """The events of one loop.
 
     Args:
@@ -46,12 +56,36 @@ class EventLog:
         self._capacity = capacity
         self._events: deque[TaskEvent] = deque()
         self._births: dict[int, Birth] = {}
-        self._last_number = 0
+        self._numbers = itertools.count(1)
 
-    def spawned(self, name: str, parent: int | None) -> Birth:
+    @abstractmethod
+    def current(self) -> int:
+        """Return the number of the task that runs now, OUTSIDE if none does."""
+
+    def mark(self, text: str) -> None:
+        """Note that something happened that the program alone knows of; it is drawn."""
+        self.record(What.MARK, self.current(), name=text)
+
+    def thread(self, name: str) -> AbstractContextManager[None]:
+        """Return a block that is recorded as if it were a task of the one that runs now.
+
+        It is to be entered in a thread, which knows of no task.
+        """
+        return self._thread(name, self.current() or None)
+
+    @contextmanager
+    def _thread(self, name: str, parent: int | None) -> Iterator[None]:
+        number = self.spawned(name, parent, THREAD).number
+        self.record(What.STARTED, number)
+        try:
+            yield
+        finally:
+            self.record(What.STOPPED, number)
+            self.record(What.EXITED, number, note="ended")
+
+    def spawned(self, name: str, parent: int | None, note: str = "") -> Birth:
         """Note that a task was spawned, and give it a number."""
-        self._last_number += 1
-        birth = Birth(self.now(), self._last_number, name, parent)
+        birth = Birth(self.now(), next(self._numbers), name, parent, note)
         self._births[birth.number] = birth
         return birth
 
@@ -79,7 +113,7 @@ class EventLog:
     def events(self) -> tuple[TaskEvent, ...]:
         """Return what was recorded until now, in the order of time."""
         spawned = [
-            TaskEvent(birth.at, What.SPAWNED, birth.number, birth.name, birth.parent)
+            TaskEvent(birth.at, What.SPAWNED, birth.number, birth.name, birth.parent, birth.note)
             for birth in self._births.values()
         ]
         return tuple(sorted([*spawned, *self._events], key=lambda event: event.at))

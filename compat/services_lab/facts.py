@@ -8,6 +8,7 @@ exception, a signal, `kill -9`), what it had told by then is there. This is also
 import json
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -18,6 +19,9 @@ class Marker(Protocol):
 
     def mark(self, text: str) -> None:
         """Note `text` in the recording, at this moment."""
+
+    def thread(self, name: str) -> AbstractContextManager[None]:
+        """Return a block that is recorded as a thread of the task that runs now."""
 
 
 class Report:
@@ -41,6 +45,13 @@ class Report:
         if self._recorder:
             self._recorder.mark(text)
         self._write({"mark": text, "at": time.monotonic()})
+
+    def thread(self, name: str) -> AbstractContextManager[None]:
+        """Return a block, to be entered in a thread, that is drawn below the task that calls this.
+
+        It is orphaned from when that task goes on without it.
+        """
+        return self._recorder.thread(name) if self._recorder else nullcontext()
 
     def _write(self, line: Mapping[str, object]) -> None:
         if self._file:

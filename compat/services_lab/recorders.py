@@ -16,33 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from services_lab.asyncio_recorder import AsyncioRecorder
 from services_lab.event_file import Recording, write_recording
-from trio_services.sans_io.task_events import TaskEvent
-
-
-class Recorder(Protocol):
-    """What is recorded of one loop.
-
-    Attributes:
-        began: Seconds of the monotonic clock at which `TaskEvent.at` is 0.
-        dropped: How many events were too old to be kept.
-    """
-
-    began: float
-    dropped: int
-
-    def mark(self, text: str) -> None:
-        """Note that something happened that the program alone knows of; it is drawn."""
-
-    def events(self) -> tuple[TaskEvent, ...]:
-        """Return what was recorded until now, in the order of time."""
+from services_lab.event_log import EventLog
 
 
 @contextmanager
-def recording(runtime: str, path: Path | None = None) -> Iterator[Recorder]:
+def recording(runtime: str, path: Path | None = None) -> Iterator[EventLog]:
     """Record what runs inside.
 
     Args:
@@ -58,7 +40,7 @@ def recording(runtime: str, path: Path | None = None) -> Iterator[Recorder]:
 
 
 @contextmanager
-def _recorded_asyncio() -> Iterator[Recorder]:
+def _recorded_asyncio() -> Iterator[EventLog]:
     recorder = AsyncioRecorder()
     plain_run = asyncio.Runner.run
 
@@ -74,7 +56,7 @@ def _recorded_asyncio() -> Iterator[Recorder]:
 
 
 @contextmanager
-def _recorded_trio() -> Iterator[Recorder]:
+def _recorded_trio() -> Iterator[EventLog]:
     import trio
 
     from services_lab.trio_recorder import TrioRecorder
@@ -93,7 +75,7 @@ def _recorded_trio() -> Iterator[Recorder]:
 
 
 @contextmanager
-def _written(recorder: Recorder, path: Path) -> Iterator[None]:
+def _written(recorder: EventLog, path: Path) -> Iterator[None]:
     """Write what was recorded to `path` on leaving, and before SIGTERM ends the process."""
     owner = os.getpid()
 

@@ -11,7 +11,7 @@ before its first step. Trio delivers a cancellation by sending in an `outcome.Er
 import outcome
 import trio
 
-from services_lab.event_log import EventLog
+from services_lab.event_log import OUTSIDE, EventLog
 from services_lab.steps import Steps
 from trio_services.sans_io.task_events import What
 
@@ -19,36 +19,34 @@ from trio_services.sans_io.task_events import What
 class TrioRecorder(EventLog, trio.abc.Instrument):
     """The events of one `trio.run`, as one of its instruments."""
 
-    def mark(self, text: str) -> None:
-        """Note that something happened that the program alone knows of."""
-        try:
-            number = self._numbers.get(trio.lowlevel.current_task(), 0)
-        except RuntimeError:  # called from outside of Trio
-            number = 0
-        self.record(What.MARK, number, name=text)
+    def current(self) -> int:
+        """Return the number of the task that runs now, OUTSIDE if none does."""
+        if not trio.lowlevel.in_trio_task():
+            return OUTSIDE
+        return self._tasks.get(trio.lowlevel.current_task(), OUTSIDE)
 
     def before_run(self) -> None:
         """Begin."""
-        self._numbers: dict[trio.lowlevel.Task, int] = {}
+        self._tasks: dict[trio.lowlevel.Task, int] = {}
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Note that it was spawned, and by whose nursery; see its steps from now on."""
         nursery = task.parent_nursery
-        parent = self._numbers.get(nursery.parent_task) if nursery else None
+        parent = self._tasks.get(nursery.parent_task) if nursery else None
         number = self.spawned(task.name, parent).number
-        self._numbers[task] = number
+        self._tasks[task] = number
         task.coro = Steps(  # type: ignore[assignment]
             task.coro, self, number, trio.Cancelled, _cancellation
         )
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         """Note that it is ready."""
-        if task in self._numbers:
-            self.record(What.READY, self._numbers[task])
+        if task in self._tasks:
+            self.record(What.READY, self._tasks[task])
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forget it."""
-        self._numbers.pop(task, None)
+        self._tasks.pop(task, None)
 
 
 def _cancellation(sent: object) -> str | None:

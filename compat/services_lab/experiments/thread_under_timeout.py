@@ -15,6 +15,7 @@ has all three, on asyncio as well.
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import anyio
@@ -52,6 +53,7 @@ class Fate(Outcome):
 class Work:
     """What runs in a thread: ticks, until it is told to stop."""
 
+    as_thread: AbstractContextManager[None]
     limit: int = TICKS
     ticks: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
@@ -60,9 +62,10 @@ class Work:
     def run(self, check: Callable[[], None] = lambda: None) -> None:
         """Tick; `check` may raise to end it."""
         try:
-            while self.ticks < self.limit and not self.stop.wait(TICK):
-                self.ticks += 1
-                check()
+            with self.as_thread:
+                while self.ticks < self.limit and not self.stop.wait(TICK):
+                    self.ticks += 1
+                    check()
         finally:
             self.ended.set()
 
@@ -80,7 +83,7 @@ class Work:
 
 async def original(report: Report) -> None:
     """`wait_for` and the loop's executor."""
-    work = Work()
+    work = Work(report.thread("thread"))
     try:
         await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(None, work.run), DEADLINE)
     except TimeoutError:
@@ -92,7 +95,7 @@ async def original(report: Report) -> None:
 
 async def with_asyncio(report: Report) -> None:
     """`timeout` and `to_thread`, with an event by hand."""
-    work = Work()
+    work = Work(report.thread("thread"))
     try:
         async with asyncio.timeout(DEADLINE):
             await asyncio.to_thread(work.run)
@@ -107,7 +110,7 @@ async def with_asyncio(report: Report) -> None:
 
 async def with_anyio(report: Report) -> None:
     """A thread that asks whether it is cancelled."""
-    work = Work()
+    work = Work(report.thread("thread"))
     with anyio.move_on_after(DEADLINE):
         await anyio.to_thread.run_sync(work.run, anyio.from_thread.check_cancelled)
     work.tell(report)
@@ -117,7 +120,7 @@ async def with_anyio(report: Report) -> None:
 
 async def with_trio(report: Report) -> None:
     """A thread that asks whether it is cancelled."""
-    work = Work()
+    work = Work(report.thread("thread"))
     with trio.move_on_after(DEADLINE):
         await trio.to_thread.run_sync(work.run, trio.from_thread.check_cancelled)
     work.tell(report)
@@ -127,7 +130,7 @@ async def with_trio(report: Report) -> None:
 
 async def with_trio_waiting(report: Report) -> None:
     """A thread that asks nothing: it is waited for."""
-    work = Work(limit=FEW_TICKS)
+    work = Work(report.thread("thread"), limit=FEW_TICKS)
     with trio.move_on_after(DEADLINE):
         await trio.to_thread.run_sync(work.run)
     work.tell(report)
@@ -137,7 +140,7 @@ async def with_trio_waiting(report: Report) -> None:
 
 async def with_trio_abandoning(report: Report) -> None:
     """A thread that is abandoned: its token is still taken."""
-    work = Work()
+    work = Work(report.thread("thread"))
     with trio.move_on_after(DEADLINE):
         await trio.to_thread.run_sync(work.run, abandon_on_cancel=True)
     work.tell(report)

@@ -214,7 +214,7 @@ def _sample(index: int) -> str:
 
 def _ring(index: int, x: float, y: float) -> str:
     ring = tag("circle", cx=x, cy=y, r=8, fill="none", class_="lab-ink", stroke_width=1.4)
-    return ring + label(x + 10, y - 8, f"({index})", "lab-small lab-over")
+    return ring + label(x, y - 12, f"({index})", "lab-small lab-over", "middle")
 
 
 def _told(series: Mapping[str, Points], unit: str) -> Iterable[str]:

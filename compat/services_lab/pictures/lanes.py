@@ -1,8 +1,9 @@
 """What a timeline shows, before it is drawn: a lane for each task, after the one that started it.
 
 The runtime's own tasks are left out. A task that goes on after the one that started it has ended is
-*orphaned* from then on: nobody waits for it, sees its exception, or cancels it. Nothing is said of
-those that live on for a moment only, while a loop shuts down.
+*orphaned* from then on: nobody waits for it, sees its exception, or cancels it. So is a thread when
+the task that started it goes on without it. Nothing is said of those that live on for a moment
+only, while a loop shuts down.
 
 When there are too many tasks, the lanes that are kept are those in which something happened
 (cancelled, raised, orphaned), those that were there first, and their ancestors.
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services_lab.event_log import THREAD
 from trio_services.sans_io.task_events import TaskEvent, What
 
 MOST_LANES = 12
@@ -40,7 +42,8 @@ class Lane:
         how: How it ended, in words.
         runs: When it ran: from, to.
         cancelled: When a cancellation reached it, and why.
-        orphaned: When the one that had started it ended; None if it is no orphan.
+        is_thread: Whether it is no task, but a thread that one started.
+        orphaned: Since when nobody waits for it; None if somebody does.
         depth: How many shown ancestors it has.
     """
 
@@ -52,6 +55,7 @@ class Lane:
     how: str = ""
     runs: list[tuple[float, float]] = field(default_factory=list)
     cancelled: list[tuple[float, str]] = field(default_factory=list)
+    is_thread: bool = False
     orphaned: float | None = None
     depth: int = 0
 
@@ -135,7 +139,13 @@ def _lanes(events: Iterable[TaskEvent], begin: float, end: float) -> dict[int, L
                 hidden[event.task] = parent
             else:
                 known = parent if parent in lanes else None
-                lanes[event.task] = Lane(event.task, short_name(event.name), known, at)
+                lanes[event.task] = Lane(
+                    event.task,
+                    short_name(event.name),
+                    known,
+                    at,
+                    is_thread=event.note == THREAD,
+                )
         lane = lanes.get(event.task)
         if lane is None:
             continue
@@ -156,11 +166,14 @@ def _lanes(events: Iterable[TaskEvent], begin: float, end: float) -> dict[int, L
 def _find_orphans(lanes: Mapping[int, Lane], end: float) -> None:
     for lane in lanes.values():
         parent = lanes[lane.parent] if lane.parent is not None else None
-        if parent is None or parent.ended is None:
+        if parent is None:
             continue
+        alone = parent.ended
+        if lane.is_thread:  # whoever waits for a thread does not run
+            alone = next((start for start, _ in parent.runs if start > lane.born), alone)
         last = end if lane.ended is None else lane.ended
-        if last - parent.ended > MOMENT * end:
-            lane.orphaned = max(parent.ended, lane.born)
+        if alone is not None and last - alone > MOMENT * end:
+            lane.orphaned = max(alone, lane.born)
 
 
 def _most_telling(shown: Sequence[Lane], lanes: Mapping[int, Lane], most: int) -> set[int]:
