@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 
 import psutil
 import trio
@@ -9,8 +10,8 @@ import trio
 from services_lab.server import PATIENCE, Server
 from services_lab.usage import cpu_of
 
-AT_WORK = 0.15
-"""Seconds of CPU time that show a process to sort: to start one takes less."""
+AT_WORK = 0.1
+"""Seconds of CPU time that show a worker to sort; to wake up takes a hundredth of it."""
 
 LOOK_INTERVAL = 0.03
 """Seconds between two looks, each of which reads what the system says of every process."""
@@ -56,6 +57,13 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Send SIGKILL to `processes`; some may have ended, or end because of the others."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 async def still_there(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

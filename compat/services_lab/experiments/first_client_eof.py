@@ -12,12 +12,10 @@ The other servers start their workers before anybody can connect, or as programs
 inherit nothing: descriptors are closed on exec (PEP 446), and a fork does no exec.
 """
 
-import signal
-
 import trio
 import trio.testing
 
-from services_lab.at_work import FORKS, workers
+from services_lab.at_work import FORKS, kill_all, workers
 from services_lab.clients import open_sort, sort_once
 from services_lab.experiment import Experiment, Family, Observation, Outcome, Verdict
 from services_lab.server import PATIENCE
@@ -25,6 +23,9 @@ from services_lab.subjects import expect, servers
 from services_lab.trial import Trial
 
 SHORT, SORTED = b"[3,1,2]", b"[1,2,3]"
+
+LATER = 3
+"""Clients that come after the first, one after the other: while they are served, it sees its end."""
 
 
 class End(Outcome):
@@ -35,7 +36,7 @@ class End(Outcome):
 
 
 async def run(trial: Trial) -> Observation:
-    """Be the first client, then the second; if only that one sees its end, see who holds ours.
+    """Be the first client, then others; if only they see their end, find out who holds ours.
 
     That a stream has not ended is shown by its end: it comes when the workers are killed.
     """
@@ -57,19 +58,20 @@ async def run(trial: Trial) -> Observation:
                 nursery.start_soon(read)
                 await got_list.wait()
                 began = trio.current_time()
-                second = await sort_once(server.sort, SHORT)
+                for _ in range(LATER):
+                    later = await sort_once(server.sort, SHORT)
                 await trio.testing.wait_all_tasks_blocked()  # an end that is there has been read
                 never_ends = not ended.is_set()
                 waited = trio.current_time() - began
-                for worker in workers(server) if never_ends else ():
-                    worker.send_signal(signal.SIGKILL)
+                if never_ends:
+                    kill_all(workers(server))
                 await ended.wait()
-    if bytes(received).replace(b" ", b"") != SORTED or not second.ended:
-        raise AssertionError(f"not sorted: {bytes(received)!r}, {second}")
+    if bytes(received).replace(b" ", b"") != SORTED or not later.ended:
+        raise AssertionError(f"not sorted: {bytes(received)!r}, {later}")
     evidence = [f"the first client got {received.decode()}"]
     if never_ends:
         evidence += [
-            f"{waited:.2f} s later, a second client had its list and its end, the first no end",
+            f"{waited:.2f} s later, {LATER} clients had come and seen their end, the first had not",
             "the end came as soon as the workers were killed",
         ]
     else:

@@ -15,7 +15,7 @@ import signal
 import psutil
 import trio
 
-from services_lab.at_work import is_alive, still_there, workers
+from services_lab.at_work import is_alive, kill_all, still_there, workers
 from services_lab.clients import sort_once
 from services_lab.experiment import Experiment, Family, Observation, Outcome, Verdict
 from services_lab.server import LOOK_INTERVAL, PATIENCE, Server
@@ -56,8 +56,7 @@ async def run(trial: Trial) -> Observation:
                     status_before = server.process.poll()
                     left = [each for each in crew if status_before is not None and is_alive(each)]
                     holds_port = bool(left) and await gets_in(server.sort)
-                    for each in left:
-                        each.kill()  # they may hold our connection as well
+                    kill_all(left)  # they may hold our connection as well
                     async for data in stream:
                         reply += data
                 except trio.BrokenResourceError:
