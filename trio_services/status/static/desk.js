@@ -2,22 +2,20 @@
 
 import { duration, element, number, say } from "./words.js";
 
-const SLOW_AT_ONCE = 4; // browsers open six connections to a host; one is the event stream, one is to spare
 const REPLY_SHOWN = 4000; // characters of a reply
 const TICK = 200; // ms between two looks at the clock of a slow sort
 
 const token = document.querySelector('meta[name="status-token"]').content;
 
-/** The text of a response: what it says, or what kind of failure it is. */
+/** What a response says: its text, its value if that is JSON, and for errors their message. */
 async function read(response) {
   const text = await response.text();
   try {
     const value = JSON.parse(text);
-    const error = value?.error ?? (response.ok ? undefined : value?.detail);
-    if (error === undefined) return { ok: response.ok, text, value };
-    return { ok: false, text: typeof error === "string" ? `${error}${value.detail ? `: ${value.detail}` : ""}` : JSON.stringify(error) };
+    const error = value?.error;
+    return error ? { ok: false, text: `${error.code}: ${error.message}` } : { ok: response.ok, text, value };
   } catch {
-    return { ok: response.ok, text: text || `status ${response.status}` };
+    return { ok: false, text: text || `status ${response.status}` };
   }
 }
 
@@ -50,10 +48,7 @@ function onSubmit(form, steps) {
 export function openDesk() {
   onSubmit(document.querySelector("#ask"), ask);
   onSubmit(document.querySelector("#sort"), sort);
-  document.querySelector("#slow").addEventListener("submit", (event) => {
-    event.preventDefault();
-    startSlowSort(Number(new FormData(event.target).get("count")));
-  });
+  onSubmit(document.querySelector("#slow"), sortSlowly);
   document.querySelector("#trace").addEventListener("click", (event) => trace(event.target));
 }
 
@@ -61,8 +56,7 @@ async function ask(fields, output) {
   const response = await fetch(`/query?${new URLSearchParams([...fields])}`);
   const { ok, text, value } = await read(response);
   if (!ok || !value) return reply(output, false, text);
-  const lines = value.records ?? value.answers ?? [];
-  reply(output, true, lines.length ? lines.join("\n") : `${value.rcode ?? value.summary}, no records`);
+  return reply(output, true, value.answer.join("\n") || `${value.rcode}, no records`);
 }
 
 async function sort(fields, output) {
@@ -72,41 +66,35 @@ async function sort(fields, output) {
   reply(output, ok, ok ? `${text}\nin ${duration((performance.now() - began) / 1000)}` : text);
 }
 
-/** A list in descending order, gnome sort's worst case, and a button that cancels it. */
-async function startSlowSort(count) {
-  const running = document.querySelector("#running");
-  const start = document.querySelector("#slow button");
+/** Sort falling numbers, gnome sort's worst case, until it is done or cancelled. */
+async function sortSlowly(fields, output) {
+  const count = Number(fields.get("count"));
+  const [start, cancel] = document.querySelectorAll("#slow button");
   const began = performance.now();
   const elapsed = () => duration((performance.now() - began) / 1000);
   const abort = new AbortController();
-  const said = element("output");
-  const cancel = element("button", "cancel", "Cancel");
-  cancel.type = "button";
-  cancel.addEventListener("click", () => abort.abort());
-  const job = element("li", "busy", said, cancel);
-  for (const old of running.querySelectorAll(":not(.busy)")) if (old.parentElement === running) old.remove();
-  running.append(job);
-  const full = () => running.querySelectorAll(".busy").length >= SLOW_AT_ONCE;
-  start.disabled = full();
-  // Not in an <output>'s live region: a screen reader would count along.
-  said.setAttribute("aria-live", "off");
-  const clock = setInterval(() => say(said, `${number(count)} numbers, ${elapsed()}`), TICK);
-  let outcome;
+  cancel.onclick = () => abort.abort();
+  start.disabled = true;
+  cancel.disabled = false;
+  output.setAttribute("aria-live", "off"); // or a screen reader would count along
+  const clock = setInterval(() => reply(output, true, `sorting ${number(count)} numbers, ${elapsed()}`), TICK);
+  const end = (ok, text) => {
+    output.setAttribute("aria-live", "polite");
+    reply(output, ok, text);
+  };
   try {
     const body = JSON.stringify(Array.from({ length: count }, (_, at) => count - at));
     const response = await fetch("/sort?algorithm=gnome", { method: "POST", body, signal: abort.signal });
     const { ok, text } = await read(response);
-    outcome = ok ? `${number(count)} numbers sorted in ${elapsed()}` : text;
-    job.classList.toggle("failed", !ok);
+    end(ok, ok ? `${number(count)} numbers sorted in ${elapsed()}` : text);
   } catch (error) {
-    outcome = error.name === "AbortError" ? `cancelled after ${elapsed()}, and its job with it` : `no reply: ${error.message}`;
+    if (error.name !== "AbortError") throw error;
+    end(true, `cancelled after ${elapsed()}, and its job with it`);
+  } finally {
+    clearInterval(clock);
+    start.disabled = false;
+    cancel.disabled = true;
   }
-  clearInterval(clock);
-  said.setAttribute("aria-live", "polite");
-  say(said, outcome);
-  job.classList.remove("busy");
-  cancel.remove();
-  start.disabled = full();
 }
 
 /** Start to record, or stop and save what was recorded. */

@@ -130,23 +130,30 @@ function fillTable(body, rows) {
 const SIGNS = { error: "✗", cancelled: "⊘", "busy-loop": "◷" };
 let drawnRecent = "";
 
+/** Draw what happened lately, the latest first; what happened again and again is one line with a count. */
 function drawRecent(recent) {
   const text = JSON.stringify(recent);
   if (text === drawnRecent) return;
   drawnRecent = text;
   find("#recent-none").hidden = recent.length > 0;
-  const lines = [...recent].sort((one, other) => other.at - one.at).map((event) => {
-    const sign = element("span", "sign", SIGNS[event.kind] ?? "•");
-    sign.setAttribute("aria-hidden", "true");
-    const why = [event.by && `by ${event.by}`, event.why && `because ${event.why}`].filter(Boolean).join(", ");
-    const head = element("p", "", element("time", "", clock(event.at)), " ", sign, ` ${event.kind} `, element("b", "", event.who ?? ""));
-    const item = element("li", event.kind, head);
-    if (why) item.append(element("p", "", why));
-    if (event.text) item.append(element("p", "text", event.text));
-    return item;
-  });
-  find("#recent").replaceChildren(...lines);
+  const lines = [];
+  for (const event of recent) {
+    const same = lines.at(-1);
+    if (same?.text === event.text && same.kind === event.kind) same.times += 1;
+    else lines.push({ ...event, times: 1 });
+  }
+  find("#recent").replaceChildren(...lines.map(drawEvent));
 }
+
+function drawEvent(event) {
+  const sign = element("span", "sign", SIGNS[event.kind] ?? "•");
+  sign.setAttribute("aria-hidden", "true");
+  const times = element("b", "", event.times > 1 ? ` × ${event.times}` : "");
+  const head = element("p", "", element("time", "", clock(event.at)), " ", sign, ` ${event.kind}`, times);
+  return element("li", event.kind, head, element("p", "", event.text));
+}
+
+let drawnCounters = [];
 
 /** Every number of a snapshot that the meters do not show, named by the way to it. */
 function drawCounters(state) {
@@ -161,5 +168,10 @@ function drawCounters(state) {
   };
   walk("dns", state.dns);
   walk("sort", state.sort);
-  fillTable(find("#counters tbody"), rows);
+  const names = rows.map(([name]) => name);
+  if (names.join() !== drawnCounters.join()) {
+    drawnCounters = names;
+    find("#counters").replaceChildren(...names.map((name) => element("div", "", element("dt", "", name), element("dd"))));
+  }
+  rows.forEach(([, value], at) => say(find("#counters").children[at].lastChild, value));
 }

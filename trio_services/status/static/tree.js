@@ -2,7 +2,7 @@
 //
 // Every snapshot is the whole tree. Its nodes are matched with those that are drawn by their numbers, so that
 // an element lives as long as its task: what has the focus, is folded or shows its frames stays so.
-// A node that comes is lit for a moment, one that goes fades. Keys are those of the ARIA tree pattern
+// A task that comes is lit for a moment, one that goes fades; several in one only change their count. Keys are those of the ARIA tree pattern
 // (https://www.w3.org/WAI/ARIA/apg/patterns/treeview/).
 //
 // What is drawn is bounded, however large the tree is.
@@ -13,10 +13,21 @@ import { duration, element, number, say } from "./words.js";
 const SIBLINGS_DRAWN = 100; // of one nursery
 const ROWS_DRAWN = 500; // in all: what a laptop lays out in well under half a second
 const LEVELS_DRAWN = 40;
+const FRAMES_DRAWN = 50; // the innermost
 const FADE = 700; // ms; the style sheet's animation is as long
 
 /** `file.py:12 function` of a frame. */
 const place = (frame) => `${frame.file.split("/").pop()}:${frame.line} ${frame.function}`;
+
+// When is a node that comes the one that was drawn? Several equal tasks have the number of the first of them;
+// when that one ends, or does something else, they are still the same several. The earlier rules go first.
+const several = (node) => node.count > 1;
+const SAME = [
+  (old, node) => old.number === node.number && several(old) === several(node),
+  (old, node) => several(old) && several(node) && old.name === node.name,
+  (old, node) => old.number === node.number,
+  (old, node) => several(old) && old.name === node.name,
+];
 
 /** The tree in a `<ul role="tree">`. */
 export class Tree {
@@ -101,7 +112,7 @@ class Group {
     const items = this.match(drawn);
     let before = this.list.firstElementChild;
     for (const node of drawn) {
-      const item = items.get(node.number) ?? new Item(this.tree, this.level, isTask(node));
+      const item = items.get(node.number) ?? new Item(this.tree, this.level, node);
       items.set(node.number, item);
       while (before?.classList.contains("gone")) before = before.nextElementSibling;
       if (item.element === before) before = before.nextElementSibling;
@@ -112,28 +123,19 @@ class Group {
     this.tell(nodes.slice(space));
   }
 
-  /**
-   * Find the items of nodes that are drawn already, and let the others leave.
-   *
-   * Several equal tasks have the number of the first of them. When that one ends, they are still the same several.
-   */
+  /** Find the items of nodes that are drawn already, and let the others leave. */
   match(nodes) {
     const items = new Map();
-    for (const { number } of nodes) {
-      if (!this.items.has(number)) continue;
-      items.set(number, this.items.get(number));
-      this.items.delete(number);
+    const left = new Set(this.items.values());
+    for (const same of SAME) {
+      for (const node of nodes) {
+        const item = items.has(node.number) ? null : [...left].find((each) => same(each.node, node));
+        if (!item) continue;
+        items.set(node.number, item);
+        left.delete(item);
+      }
     }
-    const several = new Map();
-    for (const item of this.items.values()) if (item.node.count > 1) several.set(item.node.name, item);
-    for (const { number, name, count } of nodes) {
-      const item = several.get(name);
-      if (!item || items.has(number) || count < 2) continue;
-      items.set(number, item);
-      several.delete(name);
-      this.items.delete(item.node.number);
-    }
-    for (const item of this.items.values()) item.leave();
+    for (const item of left) item.leave();
     return items;
   }
 
@@ -151,7 +153,8 @@ class Group {
 
 /** One task or one nursery. */
 class Item {
-  constructor(tree, level, task) {
+  constructor(tree, level, node) {
+    const task = isTask(node);
     this.tree = tree;
     this.level = level;
     this.node = null;
@@ -162,18 +165,18 @@ class Item {
     const mark = task ? element("span", "mark") : element("span", "kind", "nursery");
     this.row = element("div", "row", element("span", "twist"), mark, this.name, this.count, this.notes);
     this.element = element("li", task ? "task" : "nursery", this.row);
+    if (!tree.fresh && !several(node)) this.element.classList.add("came");
     this.element.tree = this;
     this.element.tabIndex = -1;
     this.element.setAttribute("role", "treeitem");
     this.element.setAttribute("aria-level", level);
-    if (!tree.fresh) this.element.classList.add("came");
     this.row.addEventListener("click", (event) => this.clicked(event.target));
   }
 
   update(node) {
     this.node = node;
     const times = node.count > 1 ? `× ${number(node.count)}` : "";
-    say(this.name, node.name);
+    say(this.name, node.name === "nursery" ? "" : node.name);
     say(this.count, times);
     const flags = [node.starting && "starting", node.cancel_called && "cancel called", node.shielded && "shielded"].filter(Boolean);
     const deadline = typeof node.deadline === "number" ? `deadline in ${duration(node.deadline)}` : "";
@@ -236,14 +239,15 @@ class Item {
 
   drawFrames() {
     if (!this.frames) return;
-    const frames = this.node.frames ?? (this.node.opened ? [this.node.opened] : []);
-    const lines = frames.map(place);
-    if (!lines.length) lines.push("not known: it is running, or has not started");
-    if (this.frames.childElementCount === lines.length) {
-      lines.forEach((line, at) => say(this.frames.children[at], line));
-    } else {
-      this.frames.replaceChildren(...lines.map((line) => element("li", "", line)));
-    }
+    const { frames = [], opened } = this.node;
+    const stack = (opened ? [opened] : frames).slice(-FRAMES_DRAWN);
+    while (this.frames.childElementCount > (stack.length || 1)) this.frames.lastChild.remove();
+    while (this.frames.childElementCount < (stack.length || 1)) this.frames.append(element("li"));
+    stack.forEach((frame, at) => {
+      say(this.frames.children[at], place(frame));
+      this.frames.children[at].className = /^trio\b/.test(frame.module) ? "" : "ours";
+    });
+    if (!stack.length) say(this.frames.firstChild, "not known");
   }
 
   clicked(target) {
@@ -266,6 +270,10 @@ class Item {
   leave() {
     if (this.element.contains(document.activeElement)) {
       (this.element.parentElement.closest("[role=treeitem]") ?? this.tree.list.querySelector("[role=treeitem]"))?.focus();
+    }
+    if (several(this.node)) {
+      this.element.remove();
+      return;
     }
     this.element.classList.add("gone");
     this.element.setAttribute("aria-hidden", "true");
