@@ -4,12 +4,16 @@ import sys
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services_lab.variants import VARIANTS
 from trio_services.settings import SettingsError
+
+if TYPE_CHECKING:
+    from services_lab.experiment import Experiment
+    from services_lab.results import Results
 
 app = typer.Typer(
     help="Runs the services on Trio, asyncio, uvloop and AnyIO, so that they can be compared.",
@@ -125,14 +129,8 @@ def run(
     ] = None,
 ) -> None:
     """Run experiments; the exit status is 1 if something is not as expected."""
-    import trio
-    from rich.console import Console
-
-    from services_lab.conditions import look_around
     from services_lab.registry import load
     from services_lab.results import write_results
-    from services_lab.runner import Plan, run_plan
-    from services_lab.terminal import Screen
     from services_lab.traces import write_trace
 
     experiments = tuple(map(load, _chosen(names)))
@@ -140,15 +138,68 @@ def run(
     unknown = columns - {each.column for one in experiments for each in one.subjects}
     if unknown:
         raise SettingsError(f"no such column in these experiments: {min(unknown)}")
-    plan = Plan(experiments=experiments, columns=columns, quick=quick, rounds=rounds)
-    conditions = look_around(quick=quick, rounds=rounds, arguments=sys.argv[1:])
-    screen = Screen(plan, Console())
-    with screen.shown():
-        results = trio.run(run_plan, plan, screen, conditions)
+    results = _run(experiments, columns=columns, quick=quick, rounds=rounds)
     if json:
         write_results(results, json)
     if trace and not write_trace(results, trace):
         typer.echo("services-lab: nothing was recorded, so there is no trace", err=True)
+    raise typer.Exit(_status(results))
+
+
+@app.command()
+def report(
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Show what is in a results.json; run nothing."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Rough figures, one round: under five minutes.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path(
+        "lab-report"
+    ),
+) -> None:
+    """Run every experiment and write a report: index.html, pictures, results.json."""
+    from services_lab.registry import load_all
+    from services_lab.report import write_report
+    from services_lab.results import ResultsError, read_results
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)  # before minutes are spent on what cannot be kept
+        results = read_results(from_file) if from_file else _run(tuple(load_all()), quick=quick)
+        page = write_report(results, out)
+    except ResultsError as error:
+        raise SettingsError(str(error)) from None
+    except OSError as error:
+        raise SettingsError(f"cannot write {error.filename}: {error.strerror}") from None
+    typer.echo(f"The report is {page}")
+    raise typer.Exit(0 if from_file else _status(results))
+
+
+def _run(
+    experiments: tuple["Experiment", ...],
+    *,
+    columns: frozenset[str] = frozenset(),
+    quick: bool,
+    rounds: int | None = None,
+) -> "Results":
+    """Run experiments before the eyes of whoever asked."""
+    import trio
+    from rich.console import Console
+
+    from services_lab.conditions import look_around
+    from services_lab.runner import Plan, run_plan
+    from services_lab.terminal import Screen
+
+    plan = Plan(experiments=experiments, columns=columns, quick=quick, rounds=rounds)
+    conditions = look_around(quick=quick, rounds=rounds, arguments=sys.argv[1:])
+    screen = Screen(plan, Console())
+    with screen.shown():
+        return trio.run(run_plan, plan, screen, conditions)
+
+
+def _status(results: "Results") -> int:
+    """Return the exit status: 130 after Ctrl-C, 1 if something is not as expected, else 0."""
     if results.interrupted:
-        raise typer.Exit(130)
-    raise typer.Exit(1 if any(each.complaints for each in results.experiments) else 0)
+        return 130
+    return 1 if any(each.complaints for each in results.experiments) else 0
