@@ -22,7 +22,7 @@ from services_lab.measuring import WorkFailedError
 from services_lab.subjects import expect, servers
 from services_lab.trial import Trial
 
-SECONDS, QUICK_SECONDS = 2.0, 0.3
+SECONDS, QUICK_SECONDS = 2.0, 0.2
 
 
 async def run(trial: Trial) -> Observation:

@@ -35,14 +35,14 @@ from services_lab.trial import Trial
 from services_lab.variants import VARIANTS
 from trio_services.settings import Address
 
-SECONDS, QUICK_SECONDS = 4.0, 0.6
+SECONDS, QUICK_SECONDS = 4.0, 0.4
 
 RATE = 1000.0
 """Queries a second: a few percent of a core, so what is measured is waiting."""
 
 NUMBERS, CLIENTS = 100_000, 2
 
-SORT_HEAD_START = 0.3
+SORT_HEAD_START = 0.2
 """Seconds for which lists are sorted before the first query and after the last."""
 
 

@@ -27,7 +27,7 @@ from services_lab.server import Server
 from services_lab.subjects import expect, servers
 from services_lab.trial import Trial
 
-SECONDS, QUICK_SECONDS = 3.0, 0.4
+SECONDS, QUICK_SECONDS = 2.5, 0.3
 NEW_NAMES_PER_SECOND = 200_000
 """More than any variant answers on one core, so that none is asked twice."""
 

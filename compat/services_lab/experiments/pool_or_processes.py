@@ -33,7 +33,7 @@ from services_lab.trial import Trial
 from services_lab.usage import measure
 from services_lab.variants import VARIANTS
 
-SECONDS, QUICK_SECONDS = 2.0, 0.3
+SECONDS, QUICK_SECONDS = 2.0, 0.2
 
 CLIENTS = 64
 """Sockets, which the kernel deals out by their addresses: so many that each process gets some."""

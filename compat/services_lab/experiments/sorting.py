@@ -25,7 +25,7 @@ from services_lab.loads import sort_closed_loop
 from services_lab.subjects import expect, servers
 from services_lab.trial import Trial
 
-SECONDS, QUICK_SECONDS = 1.5, 0.2
+SECONDS, QUICK_SECONDS = 1.5, 0.15
 
 SIZES = {10: 16, 100: 16, 10_000: 4, 1_000_000: 1}
 """Clients at once, by numbers in a list: enough to keep the server busy."""

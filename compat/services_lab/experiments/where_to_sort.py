@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from services_lab.trial import Trial
 
 QUICK_SIZES = (10, 1000, 100_000)
-FULL_SIZES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+FULL_SIZES = (10, 100, 300, 1000, 3000, 10_000, 100_000)
 QUICK_SECONDS, FULL_SECONDS = 0.02, 0.3
 PLACES = (Place.INLINE, Place.THREAD, Place.PROCESS)
 SERIES = tuple(f"{place} {what}" for what in ("loop", "wait") for place in PLACES)
