@@ -164,7 +164,7 @@ async def open_server(
     recording = folder / "events.json" if record else None
     if recording:  # what was `python -m PACKAGE …`
         wrapper = [sys.executable, "-m", "services_lab.recorded", str(recording)]
-        command = [*wrapper, variant.runtime[-1], *command[2:]]
+        command = [*wrapper, *command[2:]]
     async with open_child(
         command, name=name, home=home, stdout=log, cores=cores, env=env, grace=STOP_GRACE
     ) as process:

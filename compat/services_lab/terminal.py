@@ -82,6 +82,10 @@ class Screen:
         self._update()
         self.console.print(draw(result, self.console.width))
 
+    def refresh(self) -> None:
+        """Draw now, without waiting for the next time."""
+        self._progress.refresh()
+
     def _update(self, description: str | None = None) -> None:
         self._progress.update(
             self._task,
