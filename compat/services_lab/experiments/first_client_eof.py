@@ -25,7 +25,7 @@ from services_lab.trial import Trial
 SHORT, SORTED = b"[3,1,2]", b"[1,2,3]"
 
 LATER = 3
-"""Clients that come after the first, one after the other: while they are served, it sees its end."""
+"""Clients that come after the first, one by one: while they are served, it sees its end."""
 
 
 class End(Outcome):
@@ -71,7 +71,7 @@ async def run(trial: Trial) -> Observation:
     evidence = [f"the first client got {received.decode()}"]
     if never_ends:
         evidence += [
-            f"{waited:.2f} s later, {LATER} clients had come and seen their end, the first had not",
+            f"{waited:.2f} s later {LATER} clients had come and seen their end, the first not",
             "the end came as soon as the workers were killed",
         ]
     else:

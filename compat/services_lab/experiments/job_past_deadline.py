@@ -98,7 +98,7 @@ def passed(report: Report) -> None:
 
 async def run(trial: Trial) -> Observation:
     """Run the program to its end, and see whether the job came to its own."""
-    async with trial.open_program(record=True) as program:
+    async with trial.open_program() as program:
         ran = await program.ended()
         finished = (program.folder / FINISHED).exists()
     if ran.exit_status or "the deadline has passed" not in ran.marks:
@@ -112,7 +112,6 @@ async def run(trial: Trial) -> Observation:
             f"{burnt:.2f} s of CPU burnt after the deadline",
             f"the program ended {ran.seconds:.1f} s after its start; the deadline was {DEADLINE} s",
         ),
-        events=ran.events,
     )
 
 
@@ -131,7 +130,7 @@ EXPERIMENT = Experiment(
     run=run,
     figures=(Figure(name="CPU burnt", unit="s", is_main=True),),
     differences=(12,),
-    picture="timeline",
+    picture="bars",
 )
 
 if __name__ == "__main__":
