@@ -35,6 +35,8 @@ from trio_services.connections import Connections, Patience, Stream
 MAX_HEAD_BYTES = 16 * 1024
 """Of a request line and its headers: twice what browsers send with the fattest of cookies."""
 
+VERSIONS = {b"1.0", b"1.1"}
+
 RECEIVE_BYTES = 64 * 1024
 
 IDLE_DEADLINE = 15.0
@@ -116,11 +118,17 @@ async def _next_request(
         if not began:
             began = True
             patience.allow(HEAD_DEADLINE)
+    if isinstance(event, h11.Request) and event.http_version not in VERSIONS:
+        raise h11.RemoteProtocolError("another version of HTTP", error_status_hint=505)
     return event if isinstance(event, h11.Request) else None
 
 
 class _Exchange:
-    """One request and its response: the two callables that the application is given."""
+    """One request and its response: the two callables that the application is given.
+
+    Raises:
+        h11.RemoteProtocolError: Its body is none.
+    """
 
     def __init__(
         self,
@@ -134,7 +142,10 @@ class _Exchange:
         self._request = request
         self._server = server
         self._start: h11.Response | None = None
+        self._ahead: Any = http.next_event()  # for a body that is empty or there already
         self._body_read = trio.Event()
+        if isinstance(self._ahead, h11.EndOfMessage):
+            self._body_read.set()
         self._scope = trio.CancelScope()
 
     async def run(self, app: Application) -> None:
@@ -143,8 +154,6 @@ class _Exchange:
         async with trio.open_nursery() as nursery:
             self._scope = nursery.cancel_scope
             nursery.start_soon(self._watch, name="wait for the client to leave")
-            if self._http.their_state is h11.DONE:
-                self._body_read.set()
             try:
                 await app(self._asgi_scope(), self._receive, self._send)
             except Exception as raised:  # noqa: BLE001 - not to be wrapped in the nursery's group
@@ -184,8 +193,9 @@ class _Exchange:
     async def _receive(self) -> Message:
         """Return the next part of the body; after its end, wait to be cancelled."""
         with suppress(h11.RemoteProtocolError, trio.BrokenResourceError):
-            while not self._body_read.is_set():
-                event = self._http.next_event()
+            while self._http.their_state is h11.SEND_BODY or self._ahead is not None:
+                event = self._ahead if self._ahead is not None else self._http.next_event()
+                self._ahead = None
                 if isinstance(event, h11.Data):
                     return {"type": "http.request", "body": bytes(event.data), "more_body": True}
                 if isinstance(event, h11.EndOfMessage):
