@@ -1,6 +1,7 @@
 """A client asks for 64 MiB and does not read: where do they pile up?
 
-The kernel takes a few MiB, and then says "wait". Somebody has to.
+The kernel takes a few MiB, and then says "wait". Somebody has to. (`trio.SocketStream` asks it to
+say so earlier, by TCP_NOTSENT_LOWAT: what has not been sent is of no use in the kernel.)
 
 - `StreamWriter.write` is no coroutine: what the kernel does not take goes into the transport's
   buffer, which has no bound. A handler that forgets `await writer.drain()` runs to its end and

@@ -27,7 +27,8 @@ from services_lab.subjects import expect, programs
 from services_lab.trial import Trial
 
 LINES = 3000
-LINE = b"12345678\n"
+LINE = b"1234\n"
+"""So short that one system call sends them all, and the server has them before it begins."""
 
 STARVED_BELOW = LINES / 30
 """Turns of a sibling: the lines may arrive in a few pieces, each of which is a turn."""

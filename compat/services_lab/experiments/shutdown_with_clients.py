@@ -44,7 +44,7 @@ PASSES = 10
 class End(Outcome):
     """How the server ends."""
 
-    DRAINED = Verdict.GOOD, "the reply is sent, the silent client has its grace, then it ends"
+    DRAINED = Verdict.GOOD, "the reply is sent, the silent client has its grace"
     CUT_OFF = Verdict.BAD, "it ends at once, and the reply is lost"
     WAITS = Verdict.BAD, "it waits for the silent client, for ever"
 
