@@ -18,7 +18,6 @@ from types import CodeType, FrameType
 import trio
 from trio.lowlevel import Task
 
-
 OURS = {__name__, "trio_services.status.task_tree"}
 """The modules that look; a task that takes a tree is shown where it asks for it."""
 

@@ -17,11 +17,14 @@ levels). A page makes a tree of it again with
     for (const task of tasks) nurseries[task.nursery]?.tasks.push(task);
 """
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 
 from trio_services.status.await_stacks import Frame
-from trio_services.status.task_tree import NurseryNode, Scope, TaskNode
+from trio_services.status.task_tree import NurseryNode, Scope, TaskNode, count_tasks
+
+LARGEST = 2**1000
+"""Numbers from here on, and as many tasks, are refused: Python refuses to print longer ones."""
 
 
 def as_json(tree: TaskNode) -> dict[str, list[dict[str, object]]]:
@@ -100,6 +103,8 @@ def from_json(document: object) -> TaskNode:
             for each in nurseries_of[index]
         )
         built[index] = _task(task_rows[index], frames, nurseries)
+    if count_tasks(built[0]) >= LARGEST:
+        raise ValueError("not a task tree: more tasks than can be")
     return built[0]
 
 
@@ -167,7 +172,7 @@ def _boolean(row: Mapping[str, object], key: str) -> bool:
 
 def _integer(row: Mapping[str, object], key: str, *, at_least: int = 0) -> int:
     value = row.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+    if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value < LARGEST:
         raise ValueError(f"not a task tree: {key} is no number from {at_least} on")
     return value
 
@@ -181,6 +186,10 @@ def _index(row: Mapping[str, object], key: str, length: int) -> int:
 
 def _seconds(row: Mapping[str, object], key: str) -> float:
     value = row.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value <= sys.float_info.max
+    ):
         raise ValueError(f"not a task tree: {key} is no time")
     return float(value)
