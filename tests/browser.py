@@ -167,6 +167,12 @@ class Browser:
         root = "document.documentElement"
         return int(await self.run(f"return {root}.scrollWidth - {root}.clientWidth"))
 
+    async def save_in(self, folder: Path) -> None:
+        """Let the page save files, in a folder and without asking."""
+        await self._devtools(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder)
+        )
+
     async def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Write a PNG of the viewport, or of the `whole` page."""
         shot = await self._devtools("Page.captureScreenshot", captureBeyondViewport=whole)

@@ -17,7 +17,8 @@ from typing import Any
 
 import trio
 
-from trio_services.status.task_tree import Frame, NurseryNode, Scope, TaskNode
+from trio_services.status.await_stacks import Frame
+from trio_services.status.task_tree import NurseryNode, Scope, TaskNode
 from trio_services.status.task_tree_json import as_json
 
 STATIC = files("trio_services.status") / "static"
