@@ -11,6 +11,7 @@ A program that sets a task factory of its own is not recorded from there on.
 
 import asyncio
 import re
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ DESTROYED = "destroyed while pending"
 
 _UNNAMED = re.compile(r"Task-\d+|functools")
 """Names that nobody gave: asyncio's own, and what AnyIO calls every `functools.partial`."""
+
+FRAMES_TO_GROUP = 3
+"""How many calls a task group is away at most: it calls `loop.create_task`, and that us."""
 
 _MAIN = "run.<locals>.wrapper"
 """What `uvloop.run` and `anyio.run` wrap the main function in."""
@@ -46,7 +50,7 @@ class AsyncioRecorder(EventLog):
         self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
     ) -> asyncio.Task[Any]:
         """Return a recorded task that runs `coro`: a task factory."""
-        parent = asyncio.current_task(loop)
+        parent = _host_of_group() or asyncio.current_task(loop)
         known = parent.birth.number if isinstance(parent, Task) else None
         return Task(coro, self, self.spawned(_name_of(coro), known), loop=loop, **options)
 
@@ -107,6 +111,25 @@ class Task(asyncio.Task[Any]):
         if not self.done():
             self._log.record(What.EXITED, self.birth.number, note=DESTROYED)
         super().__del__()
+
+
+def _host_of_group() -> object:
+    """Return the task that opened the task group in which a task is being created, if one is.
+
+    It is that task which waits for the new one and cancels it, as a nursery's does, whoever calls
+    `create_task`. Neither asyncio nor AnyIO tells the factory, nor has a public name for it; so it
+    is looked for where the group calls the loop.
+    """
+    frame = sys._getframe(2)
+    for _ in range(FRAMES_TO_GROUP):
+        group = frame.f_locals.get("self")
+        if type(group).__name__ == "TaskGroup":
+            scope = getattr(group, "cancel_scope", None)  # AnyIO's
+            return getattr(group, "_parent_task", None) or getattr(scope, "_host_task", None)
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return None
 
 
 def _name_of(coro: object) -> str:

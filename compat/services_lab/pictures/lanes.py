@@ -25,7 +25,7 @@ MOMENT = 0.02
 
 _OF_THE_RUNTIME = re.compile(
     r"<.*>|(?:.*\.)?(?:shutdown_asyncgens|shutdown_default_executor|_create_server_getaddrinfo|"
-    r"_connect_pipes|async_gen_\w+)|AnyIO process pool shutdown task"
+    r"_connect_pipes|_accept_connection2|async_gen_\w+)|AnyIO process pool shutdown task"
 )
 _PATH = re.compile(r"[A-Za-z_][\w]*(?:\.(?:[A-Za-z_]\w*|<locals>|<lambda>))+")
 

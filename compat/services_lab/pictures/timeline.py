@@ -120,7 +120,7 @@ def timelines(
     start = min((each.start for each in panels.values()), default=0.0)
     end = max((each.end for each in panels.values()), default=0.0)
     if width >= BREAKPOINT:
-        layout = Layout(width, 190, width - 160, 25, start, end)
+        layout = Layout(width, 176, width - 186, 25, start, end)
     else:
         layout = Layout(width, 6, width - 10, 40, start, end)
     content: list[str] = []
@@ -216,9 +216,11 @@ def _lane(layout: Layout, lane: Lane, row: float) -> str:
     ]
     if lane.ended is not None:
         drawn.append(stroke_down(ended, y, BAR))
-    drawn += [cross(at, y) for at in apart(x(at) for at, _ in lane.cancelled)]
+    crosses = apart(x(at) for at, _ in lane.cancelled)
     if lane.raised:
+        crosses = [at for at in crosses if abs(at - ended) > BAR]  # one sign in one place
         drawn.append(diamond(ended, y))
+    drawn += [cross(at, y) for at in crosses]
     return tag("g", "".join(drawn) + _lane_text(layout, lane, row))
 
 
@@ -273,7 +275,7 @@ def _add_legend(content: list[str], layout: Layout, panels: Iterable[Recorded], 
         entries.append((diamond(9, 0), "raises"))
     if any(lane.orphaned is not None for lane in lanes):
         striped = bar([(0, 18)], 0, "lab-orphan", BAR, striped=True)
-        entries.append((striped, "orphaned: its parent has ended"))
+        entries.append((striped, "orphaned: nobody waits for it"))
     markup, y = legend(entries, layout.width, y + 12)
     content.append(markup)
     return y
