@@ -35,10 +35,11 @@ class Fate(Outcome):
 async def run(trial: Trial) -> Observation:
     """Leave while a worker sorts, and see whether it goes on."""
     limit = QUICK_BURNT if trial.quick else BURNT
-    async with trial.open_server() as server:
+    async with trial.open_server(record=True) as server:
         async with await open_sort(server.sort, ENDLESS_LIST):
             worker = await wait_at_work(server)
             before = cpu_of(worker)
+        server.mark("the client has left")
         left = trio.current_time()
         burnt = 0.0
         with trio.fail_after(PATIENCE):
@@ -46,6 +47,7 @@ async def run(trial: Trial) -> Observation:
                 burnt = max(burnt, cpu_of(worker) - before)
                 await trio.sleep(LOOK_INTERVAL)
         seconds = trio.current_time() - left
+        await server.stop()
     return Observation(
         outcome=Fate.ORPHANED if alive else Fate.ENDED,
         figures={"CPU burnt": burnt},
@@ -54,6 +56,7 @@ async def run(trial: Trial) -> Observation:
             f"{burnt:.2f} s of CPU burnt after the client had left"
             + (", and it would go on for ten minutes" if alive else ""),
         ),
+        events=server.events(),
     )
 
 
@@ -72,5 +75,5 @@ EXPERIMENT = Experiment(
     run=run,
     figures=(Figure(name="CPU burnt", unit="s", is_main=True),),
     differences=(12,),
-    picture="bars",
+    picture="timeline",
 )

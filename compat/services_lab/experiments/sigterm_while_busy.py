@@ -11,6 +11,7 @@ deadline.
 """
 
 import signal
+from dataclasses import replace
 
 import psutil
 import trio
@@ -40,13 +41,14 @@ class End(Outcome):
 async def run(trial: Trial) -> Observation:
     """Send the half of a list, then SIGTERM, then the other half."""
     request = sort_prefix(len(SHORT)) + SHORT
-    async with trial.open_server() as server:
+    async with trial.open_server(record=True) as server:
         # Before we connect: a pool's worker that is forked later would keep our connection.
         await sort_once(server.sort, SHORT, until_list=True)
         async with await trio.open_tcp_stream(server.sort.host, server.sort.port) as stream:
             await stream.send_all(request[:9])
             await sort_once(server.sort, SHORT, until_list=True)  # accepted later: ours has begun
             crew = workers(server)
+            server.mark("SIGTERM")
             server.send_signal(signal.SIGTERM)
             await wait_not_accepting(server)
             reply = b""
@@ -63,7 +65,8 @@ async def run(trial: Trial) -> Observation:
                     pass
         status = await server.wait()
         left_later = await still_there(crew)
-    return judged(reply, status, left, left_later, holds_port)
+    seen = judged(reply, status, left, left_later, holds_port)
+    return replace(seen, events=server.events())
 
 
 def judged(
@@ -124,4 +127,5 @@ EXPERIMENT = Experiment(
     expected=expect(End.DRAINED, original=End.DIES),
     run=run,
     differences=(14,),
+    picture="timeline",
 )
