@@ -3,7 +3,7 @@
 What it sends is what the test says, so that it can be wrong.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -88,10 +88,10 @@ class Client:
         """Return what comes next: a response, a piece of its body, its end."""
         while (event := self._http.next_event()) is h11.NEED_DATA:
             self._http.receive_data(bytes(await self.stream.receive_some(65536)))
-        assert event is not h11.ConnectionClosed, "the server hung up"
+        assert not isinstance(event, h11.ConnectionClosed), "the server hung up"
         return event
 
-    async def events(self) -> AsyncIterator[tuple[str, Any]]:
+    async def events(self) -> AsyncGenerator[tuple[str, Any], None]:
         """Yield server-sent events of the response: their names and their data, read as JSON."""
         text = b""
         while not isinstance(event := await self.event(), h11.EndOfMessage):

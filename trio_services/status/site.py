@@ -15,6 +15,7 @@ as others do, and a client of ours that leaves takes its connection there along.
 
 import hmac
 import secrets
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
@@ -275,10 +276,11 @@ def failure(status: int, code: str, message: str) -> Response:
 async def bounded_body(request: Request) -> bytes:
     """Return the body of a request that has no reason to be long; raises ValueError if it is."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise ValueError("the body is too long")
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise ValueError("the body is too long")
     return body
 
 

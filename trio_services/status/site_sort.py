@@ -8,7 +8,7 @@ but one piece, and a client that leaves takes its connection to the service, and
 lives as long as the request. There is one at a time, and the deadline of jobs applies to it too.
 """
 
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 import orjson
@@ -51,7 +51,7 @@ class SortEndpoint:
     Attributes:
         settings: Of the sort service; None if it does not run.
         address: Where it is reached.
-        recent: Is told of gnome sorts that were cancelled.
+        recent: Is told of gnome sorts that failed or were cancelled.
     """
 
     settings: SortSettings | None
@@ -88,11 +88,12 @@ class SortEndpoint:
         try:
             body = await request.body()
             return Response(await _gnome_sort(body, settings), 200, dict([_TEXT_JSON]))
-        except trio.Cancelled as error:
+        except SortError as error:
+            self.recent.error("gnome sort", error.code, error.message)
+            return refused(STATUSES[error.code], error.code, error.message)
+        except BaseException as error:  # a cancellation, in the group of the worker's nursery
             self.recent.caught("gnome sort", error, "its time was over")
             raise
-        except SortError as error:
-            return refused(STATUSES[error.code], error.code, error.message)
         finally:
             self._gnome_runs = False
 
@@ -148,8 +149,9 @@ class ForwardedSort(Response):
     async def _forward(self) -> None:
         with suppress(trio.BrokenResourceError):  # it has replied without reading all
             await self._stream.send_all(sort_prefix(self._length))
-            async for piece in self._request.stream():
-                await self._stream.send_all(piece)
+            async with aclosing(self._request.stream()) as pieces:
+                async for piece in pieces:
+                    await self._stream.send_all(piece)
 
     async def _first_piece(self) -> bytes:
         """Return the beginning of the reply; an error is short, and comes whole."""
