@@ -10,6 +10,7 @@ itself is told.
 
 import argparse
 import json
+import math
 import select
 import socket
 import time
@@ -63,6 +64,7 @@ def run(
     began, cpu = time.perf_counter(), time.process_time()
     for at in range(count):
         due = began + at / rate
+        receive(0)  # also when late, or replies would wait for us
         while (now := time.perf_counter()) < due:
             receive(due - now)
         sock, ident, query = turns[at % CLIENTS], at // CLIENTS % 65536, queries[at % len(queries)]
@@ -80,21 +82,27 @@ def run(
         "sent": count,
         "lost": len(meant),
         "rcodes": dict(rcodes),
-        "p50": quantile(latencies, 0.5),
-        "p99": quantile(latencies, 0.99),
-        "p99.9": quantile(latencies, 0.999),
-        "worst": quantile(latencies, 1),
-        "late": quantile(lateness, 0.99),
+        "p50": quantile(latencies, 0.5, of=count),
+        "p99": quantile(latencies, 0.99, of=count),
+        "p99.9": quantile(latencies, 0.999, of=count),
+        "worst": max(latencies, default=None),
+        "late": quantile(lateness, 0.99, of=count),
         "seconds": elapsed,
         "cpu": used,
     }
 
 
-def quantile(ordered: list[float], part: float) -> float | None:
-    """Return the value that `part` of `ordered` do not exceed; None if there are none."""
-    if not ordered:
-        return None
-    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
+def quantile(ordered: list[float], part: float, *, of: int) -> float | None:
+    """Return what `part` of all values do not exceed; None if that is not among those known.
+
+    Args:
+        ordered: The values that are known, the least first.
+        part: From 0 to 1.
+        of: How many there are. Those that are not known are greater than all: a query without a
+            reply is not left out, it has waited the longest.
+    """
+    at = max(0, math.ceil(of * part) - 1)
+    return ordered[at] if at < len(ordered) else None
 
 
 if __name__ == "__main__":
