@@ -47,6 +47,7 @@ async def run(trial: Trial) -> Observation:
                 burnt = max(burnt, cpu_of(worker) - before)
                 await trio.sleep(LOOK_INTERVAL)
         seconds = trio.current_time() - left
+        server.mark("its job still runs" if alive else "its job is gone")
         await server.stop()
     return Observation(
         outcome=Fate.ORPHANED if alive else Fate.ENDED,

@@ -64,6 +64,7 @@ async def run(trial: Trial) -> Observation:
                 except trio.BrokenResourceError:
                     pass
         status = await server.wait()
+        server.mark("it has ended")
         left_later = await still_there(crew)
     seen = judged(reply, status, left, left_later, holds_port)
     return replace(seen, events=server.events())
