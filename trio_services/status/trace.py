@@ -188,7 +188,7 @@ class TraceRecorder(trio.abc.Instrument):
         living = self._known(task)
         deadline = _effective_deadline(task)
         if deadline > -math.inf:
-            living.cancelled = False
+            living.cancelled = False  # a shield was raised meanwhile
         elif not living.cancelled and not _has_slept(task):
             living.cancelled = True
             self._record(What.CANCELLED, living.number, self._waker(living))
@@ -202,6 +202,8 @@ class TraceRecorder(trio.abc.Instrument):
         living = self._living.get(task)
         if living:  # else the step was its last
             self._record(What.STOPPED, living.number)
+            if living.cancelled:
+                living.cancelled = _effective_deadline(task) == -math.inf
 
     def task_exited(self, task: Task) -> None:
         """A task has ended."""
@@ -234,7 +236,7 @@ class TraceRecorder(trio.abc.Instrument):
 
 
 def _effective_deadline(task: Task) -> float:
-    """Return the effective deadline of the task that is about to run; -inf if it is cancelled."""
+    """Return the effective deadline of the task whose step it is; -inf if it is cancelled."""
     if task.parent_nursery is None:  # the root task begins outside of any scope
         return math.inf
     try:
