@@ -100,8 +100,6 @@ class Server:
     async def cpu(self) -> float:
         """Return the CPU seconds of all its processes since the start, dead and living.
 
-        The kernel counts in hundredths of a second.
-
         Raises:
             ProcessLookupError: It has ended.
         """

@@ -5,6 +5,8 @@ whole family, those that have ended included: the kernel adds the time of a chil
 account when the parent has waited for it.
 """
 
+import sys
+import time
 from dataclasses import dataclass
 
 import psutil
@@ -34,13 +36,21 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def cpu_of(process: psutil.Process) -> float:
-    """Return the CPU seconds of one process and of its children that have ended; 0 if it has."""
+    """Return the CPU seconds of one process and of its children that have ended; 0 if it has.
+
+    The children's are counted in hundredths; its own in nanoseconds on Linux, which lets any
+    process's CPU clock be read (clock_getcpuclockid(3); the number of the clock is made as there),
+    so that what is measured in a third of a second is not a handful of ticks.
+    """
     try:
         times = process.cpu_times()
-    except psutil.Error:
+        own = times.user + times.system
+        if sys.platform == "linux":
+            own = time.clock_gettime((~process.pid << 3) | 2)
+    except (psutil.Error, OSError):
         return 0.0
     waited_for = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    return float(times.user + times.system + waited_for)
+    return float(own + waited_for)
 
 
 def measure(pid: int) -> Usage | None:
