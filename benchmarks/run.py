@@ -20,12 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 HERE = Path(__file__).parent
 SERVER_CORE, LOAD_CORE = "0", "1"
@@ -395,6 +396,44 @@ def bench_soak() -> None:
     Path(path).unlink()
 
 
+@contextmanager
+def with_page() -> Iterator[Server]:
+    """Run our server with its status page, which one browser has open."""
+    with trio_services("--status", "127.0.0.1:0") as server:
+        with socket.create_connection(("127.0.0.1", server.ports["status"])) as page:
+            page.sendall(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            reader = Thread(target=lambda: deque(iter(lambda: page.recv(2**16), b""), maxlen=0))
+            reader.start()
+            try:
+                yield server
+            finally:
+                page.shutdown(socket.SHUT_RDWR)
+                reader.join()
+
+
+def bench_status() -> None:
+    """What an open status page costs a DNS query, and a sort request."""
+    servers: dict[str, Start] = {
+        "no status": trio_services,
+        "status, nobody looks": lambda: trio_services("--status", "127.0.0.1:0"),
+        "status, a page open": with_page,
+    }
+    path = queries(["alpha.example", "beta.example", "gamma.example"])
+
+    def measure(server: Server) -> dict[str, float]:
+        before = server.cpu()
+        counts = dnsperf(server.ports["dns"], path, "-c", "8", "-q", "100")
+        cpu = (server.cpu() - before) / counts["completed"]
+        return {"CPU": cpu, "rate": counts["per second"]}
+
+    print("DNS over UDP, known names, with and without the status page:")
+    table(in_turns(servers, measure), {"CPU": ("µs", 1e6, 2), "rate": ("k/s", 1e-3, 0)})
+    print("Sorting 100 numbers, 16 clients, with and without the status page:")
+    results = in_turns(servers, lambda server: sort_load(server, 100, 16))
+    table(results, {"CPU": ("µs", 1e6, 1), "rate": ("/s", 1, 0)})
+    Path(path).unlink()
+
+
 BENCHMARKS = {
     "dns": bench_dns,
     "sort": bench_sort,
@@ -403,6 +442,7 @@ BENCHMARKS = {
     "idle": bench_idle,
     "ready": bench_ready,
     "soak": bench_soak,
+    "status": bench_status,
 }
 
 

@@ -5,7 +5,8 @@ slow misses some, since nothing but the latest is kept. A tick takes no more tha
 time, BUSY_SHARE, however large the tree is; then ticks come less often.
 
 Rates and percentiles are of the last seconds. So counters are sampled at each tick, also while
-nobody listens, which costs 0.1 % of a core.
+nobody listens. All of the status service (this, the loop's lag, the watchdog) takes 4 ms of CPU a
+second then, and 6 while a page is open.
 """
 
 import os
