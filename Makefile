@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test test-all check format bench clean
+.PHONY: serve test test-all check format bench soak clean
 
 serve: $(VENV)/run.stamp  ## serve on the default ports; options in ARGS
 	exec $(BIN)/trio-services serve $(ARGS)
@@ -31,8 +31,11 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/bench.stamp  ## measure, beside the originals; names of benchmarks in ARGS
-	$(BIN)/python benchmarks/run.py $(ARGS)
+bench: $(VENV)/bench.stamp  ## measure all variants; names of experiments, or options, in ARGS
+	$(BIN)/services-lab run $(if $(ARGS),$(ARGS),speed)
+
+soak: $(VENV)/bench.stamp  ## see whether the server leaks under mixed load; seconds in ARGS
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 clean:
 	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -90,7 +90,14 @@ EXPERIMENT = Experiment(
         Figure(name="new names", unit="/s", lower_is_better=False),
         Figure(name="lost", unit=""),
     ),
-    ratios=(Ratio(figure="CPU per query", column="trio", below=0.8, of="original"),),
+    ratios=tuple(
+        Ratio(figure="CPU per query", column=column, below=0.8, of=other)
+        for column, other in (
+            ("trio", "original"),
+            ("trio", "plain-trio"),
+            ("drained-asyncio", "asyncio"),
+        )
+    ),
     rounds=3,
     picture="bars",
 )
