@@ -27,13 +27,13 @@ COLOURS = {
     Verdict.MEASURED: "cyan",
 }
 
-NAME_WIDTH = 16
-"""Terminal columns of the longest name of a column, with a space."""
-
-FIGURE_WIDTH = 30
-"""Terminal columns of a figure with its range and its ratio."""
+INDENT, GAP = 2, 2
+"""Terminal columns before a table, and after each of its columns."""
 
 MEASURED_ONLY = "MEASURED"
+
+Cells = tuple[str, Sequence[Text]]
+"""A column of a table: its title, and a cell for each subject."""
 
 
 class Screen:
@@ -102,8 +102,7 @@ def draw(result: ExperimentResult, width: int) -> RenderableType:
         Text(f"{result.name}  ({result.family})", style="bold"),
         Text(result.question),
     ]
-    tables = _tables(result, width)
-    parts += [Padding(each, (0, 0, 0, 2)) for each in tables]
+    parts += [Padding(each, (0, 0, 0, INDENT)) for each in _tables(result, width)]
     generators = {seen.generator for each in result.columns for seen in each.seen} - {""}
     if generators:
         parts.append(Text(f"  load: {_shortest(sorted(generators))}", style="dim"))
@@ -124,32 +123,49 @@ def _shortest(generators: Sequence[str]) -> str:
 
 def _tables(result: ExperimentResult, width: int) -> list[Table]:
     """Return a table with the outcomes and as many figures as fit, and others with the rest."""
-    with_outcome = any(
-        seen.outcome != MEASURED_ONLY for each in result.columns for seen in each.seen
-    ) or any(each.missing or each.errors for each in result.columns)
     figures = [each for each in result.figures if any(c.values(each.name) for c in result.columns)]
     figures.sort(key=lambda each: not each.is_main)
-    room = max(1, (width - 2 - NAME_WIDTH) // FIGURE_WIDTH)
-    first = figures[: room - 1 if with_outcome and room > 1 else room]
-    rest = figures[len(first) :]
-    tables = [_table(result, first, with_outcome=with_outcome)]
-    tables += [
-        _table(result, rest[at : at + room], with_outcome=False) for at in range(0, len(rest), room)
+    outcomes = [_outcome(each) for each in result.columns]
+    names = [Text(each.column) for each in result.columns]
+    columns: list[Cells] = [
+        (figure.name, [_figure(result, each, figure) for each in result.columns])
+        for figure in figures
     ]
-    return tables
+    if _has_news(result):
+        columns.insert(0, ("", outcomes))
+    room = width - INDENT - _width_of("", names)
+    groups: list[list[Cells]] = []
+    left = 0
+    for title, cells in columns:
+        needed = min(_width_of(title, cells), room)
+        if needed > left:
+            groups.append([])
+            left = room
+        groups[-1].append((title, cells))
+        left -= needed
+    return [_table(names, group) for group in groups]
 
 
-def _table(result: ExperimentResult, figures: Sequence[Figure], *, with_outcome: bool) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
+def _has_news(result: ExperimentResult) -> bool:
+    """Return whether there is more to be said of the subjects than that they were measured."""
+    return any(
+        each.missing or each.errors or any(seen.outcome != MEASURED_ONLY for seen in each.seen)
+        for each in result.columns
+    )
+
+
+def _width_of(title: str, cells: Sequence[Text]) -> int:
+    return max(len(title), *(len(each.plain) for each in cells)) + GAP
+
+
+def _table(names: Sequence[Text], columns: Sequence[Cells]) -> Table:
+    """Return a table with one row for each of `names`."""
+    table = Table(box=None, padding=(0, GAP, 0, 0), header_style="dim", show_edge=False)
     table.add_column("", no_wrap=True)
-    if with_outcome:
-        table.add_column("")
-    for figure in figures:
-        table.add_column(figure.name)
-    for column in result.columns:
-        outcome = [_outcome(column)] if with_outcome else []
-        cells = [_figure(result, column, each) for each in figures]
-        table.add_row(column.column, *outcome, *cells)
+    for title, _ in columns:
+        table.add_column(title)
+    for at, name in enumerate(names):
+        table.add_row(name, *(cells[at] for _, cells in columns))
     return table
 
 

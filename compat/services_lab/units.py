@@ -24,7 +24,7 @@ def human(value: float, unit: str) -> str:
 
 def human_spread(values: Spread, unit: str) -> str:
     """Return the median with the range, `26.5 µs (26.1 to 28.0)`; the median alone if it is all."""
-    if values.count == 1:
+    if values.low == values.high:
         return human(values.median, unit)
     factor, sign = _scale(values.median, unit)
     median, low, high = (

@@ -35,8 +35,9 @@ def test_a_value_and_its_range_share_a_unit() -> None:
 
 
 def test_one_value_has_no_range() -> None:
-    """With one round there is nothing to tell of a spread."""
+    """With one round, or the same in all, there is nothing to tell of a spread."""
     assert human_spread(Spread(0.5, 0.5, 0.5, 1), "s") == "500 ms"
+    assert human_spread(Spread(20, 20, 20, 3), "") == "20"
 
 
 def test_ratios_and_durations() -> None:
