@@ -147,10 +147,10 @@ class Browser:
 
         return await _aside(read)
 
-    async def resize(self, width: int, height: int = 900) -> None:
-        """Give the viewport a size."""
+    async def resize(self, width: int, height: int = 900, *, scale: float = 1) -> None:
+        """Give the viewport a size, and `scale` pixels of the screen to each of its own."""
         size = {"width": width, "height": height, "mobile": width < PHONES_BELOW}
-        await self._devtools("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=1)
+        await self._devtools("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=scale)
 
     async def prefer(self, scheme: str, *, reduced_motion: bool = False) -> None:
         """Prefer a colour scheme, `light` or `dark`, and less motion or not."""
@@ -213,14 +213,9 @@ def running_chromedriver() -> Iterator[str]:
         process.stdout.close()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Remote]:
-    """The one browser of all tests."""
-    missing = [program for program in PROGRAMS if not shutil.which(program)]
-    if missing and os.environ.get("REQUIRE_BROWSER"):
-        pytest.fail(f"not installed: {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+@contextmanager
+def running_chromium() -> Iterator[Remote]:
+    """Run a browser with a profile of its own."""
     options = ChromeOptions()
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, running_chromedriver() as url:
@@ -231,6 +226,18 @@ def chromium() -> Iterator[Remote]:
             yield driver
         finally:
             driver.quit()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Remote]:
+    """The one browser of all tests."""
+    missing = [program for program in PROGRAMS if not shutil.which(program)]
+    if missing and os.environ.get("REQUIRE_BROWSER"):
+        pytest.fail(f"not installed: {', '.join(missing)}")
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    with running_chromium() as driver:
+        yield driver
 
 
 @pytest.fixture

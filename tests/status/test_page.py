@@ -218,6 +218,10 @@ async def test_tells_how_to_turn_control_on(browser: Browser) -> None:
         await site.show(control=True)
         await browser.until("return document.querySelector('#tree button.cancel')")
         assert "--status-control" not in await browser.text("#desk")
+        assert await browser.text("#tree button.cancel") == "cancel"
+        two = task("main", 1, [nursery(2, [task("sort connection", 3, count=2)], "in_flight")])
+        await site.show(tree=two)
+        await browser.shows("#tree button.cancel", "cancel one")
 
 
 async def test_shows_who_cancelled_whom(browser: Browser) -> None:

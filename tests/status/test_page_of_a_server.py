@@ -145,3 +145,17 @@ async def test_shows_the_draining(browser: Browser) -> None:
             await browser.until(NO_ITEM, "#tree [aria-label='task dns udp']")
         await browser.shows("#link", "connection lost, trying again")
         assert await server.ended() == 0
+
+
+async def test_shows_copies(browser: Browser) -> None:
+    """With several processes, the tree of each is under the task that keeps it."""
+    async with page_of(browser, "--processes", "2", "--algorithm", "gnome") as server:
+        await browser.until("return document.querySelectorAll('#copies tbody tr').length === 2")
+        for number in (1, 2):
+            await browser.until(
+                ITEM, f"[aria-label='task copy {number}'] [aria-label='task dns udp']"
+            )
+        async with sorting(server, ENDLESS_LIST):
+            await browser.until(ITEM, f"[aria-label^='task copy'] {CONNECTION}")
+        await browser.until(NO_ITEM, CONNECTION)
+        assert await browser.console() == []

@@ -190,16 +190,19 @@ class Item {
   }
 
   offerCancel() {
-    const may = this.tree.control && isTask(this.node) && this.node.cancellable;
-    if (may === Boolean(this.button)) return;
-    this.button?.remove();
-    this.button = null;
-    if (!may) return;
-    this.button = element("button", "cancel", this.node.count > 1 ? "cancel one" : "cancel");
-    this.button.type = "button";
-    this.button.addEventListener("click", () => this.cancel());
-    this.row.append(this.button);
-    this.reachable(this.tree.current === this.element);
+    if (!this.tree.control || !isTask(this.node) || !this.node.cancellable) {
+      this.button?.remove();
+      this.button = null;
+      return;
+    }
+    if (!this.button) {
+      this.button = element("button", "cancel");
+      this.button.type = "button";
+      this.button.addEventListener("click", () => this.cancel());
+      this.row.append(this.button);
+      this.reachable(this.tree.current === this.element);
+    }
+    say(this.button, several(this.node) ? "cancel one" : "cancel");
   }
 
   drawChildren() {
