@@ -29,11 +29,15 @@ def runtime_of(package: str, arguments: Sequence[str]) -> str:
     Raises:
         LookupError: There is no such variant.
     """
-    for variant in VARIANTS.values():
-        words = (*variant.command, *variant.options)
-        if package == variant.package and words == tuple(arguments[: len(words)]):
-            return variant.runtime[-1]
-    raise LookupError(f"no variant is run by: {package} {' '.join(arguments)}")
+    found = {
+        words: variant.runtime[-1]
+        for variant in VARIANTS.values()
+        if package == variant.package
+        and (words := (*variant.command, *variant.options)) == tuple(arguments[: len(words)])
+    }
+    if not found:
+        raise LookupError(f"no variant is run by: {package} {' '.join(arguments)}")
+    return found[max(found, key=len)]  # some have an option more than another
 
 
 if __name__ == "__main__":
