@@ -37,6 +37,9 @@ bench: $(VENV)/bench.stamp  ## measure all variants; names of experiments, or op
 soak: $(VENV)/bench.stamp  ## see whether the server leaks under mixed load; seconds in ARGS
 	$(BIN)/python benchmarks/soak.py $(ARGS)
 
+lab: $(VENV)/bench.stamp  ## ask every variant, write a report; options in ARGS
+	$(BIN)/services-lab report $(ARGS)
+
 clean:
 	rm -rf .venv .venv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
