@@ -10,6 +10,7 @@ and its texts are short.
 
 import re
 import time
+from ast import literal_eval
 from collections import deque
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ KEPT = 50
 TEXT_LENGTH = 200
 """Characters of a text; peers have a say in it."""
 
-_TASK_REPR = re.compile(r"<Task '(?P<name>.*)' at 0x[0-9a-f]+>", re.DOTALL)
+_TASK_REPR = re.compile(r"<Task (?P<name>['\"].*['\"]) at 0x[0-9a-f]+>")
 
 _BY = {
     "deadline": "its deadline",
@@ -94,5 +95,5 @@ class Recent:
 def canceller(error: trio.Cancelled) -> str:
     """Say who cancelled: the name of the task that called, or what it was instead."""
     if error.source_task and (found := _TASK_REPR.fullmatch(error.source_task)):
-        return found["name"]
+        return str(literal_eval(found["name"]))
     return _BY.get(error.source, error.source)
