@@ -96,11 +96,14 @@ def curve(
     for value in rows:
         content.append(tag("line", x1=left, y1=y(value), x2=right, y2=y(value), class_="lab-grid"))
         content.append(label(left - 6, y(value) + 4, _tick(value, unit), "lab-small", "end"))
+    taken = 0.0
     for size in columns:
         content.append(tag("line", x1=x(size), y1=top, x2=x(size), y2=bottom, class_="lab-grid"))
         half = text_width(f"{size:,.0f}", SMALL) / 2
         place = min(x(size), width - half - 2)
-        content.append(label(place, bottom + 17, f"{size:,.0f}", "lab-small", "middle"))
+        if place - half > taken:
+            content.append(label(place, bottom + 17, f"{size:,.0f}", "lab-small", "middle"))
+            taken = place + half + 4
     content.append(label(right, bottom + 34, sizes, "lab-small", "end"))
     looks = {name: LOOKS.get(name, index) for index, name in enumerate(series)}
     for name, points in series.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from services_lab.pictures.style import SMALL, label, number, tag, text_width
+from services_lab.pictures.style import SMALL, label, number, shortened, tag, text_width
 
 THINNEST = 1.6
 """How wide the shortest step is, so that it can be seen."""
@@ -96,7 +96,8 @@ def legend(entries: Iterable[tuple[str, str]], width: float, y: float) -> tuple[
     drawn = []
     x = 4.0
     y += 8
-    for sign, meaning in entries:
+    for sign, whole in entries:
+        meaning = shortened(whole, width - 34, SMALL)
         wide = 24 + text_width(meaning, SMALL)
         if x > 4 and x + wide > width - 4:
             x = 4.0

@@ -92,7 +92,9 @@ _BROAD_LETTERS = frozenset("mwMW@%…—×")
 def text_width(text: str, size: float = TEXT) -> float:
     """Return how wide `text` is at most, in units."""
     narrow = sum(letter in _NARROW_LETTERS for letter in text)
-    broad = sum(letter in _BROAD_LETTERS or letter > "\u2e7f" for letter in text)
+    broad = sum(
+        letter in _BROAD_LETTERS or letter > "\u2e7f" or not letter.isprintable() for letter in text
+    )
     upper = sum(letter.isupper() for letter in text)
     return size * (0.64 * len(text) - 0.24 * narrow + 0.37 * broad + 0.11 * upper)
 

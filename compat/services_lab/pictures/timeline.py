@@ -124,7 +124,7 @@ def timelines(
     else:
         layout = Layout(width, 6, width - 10, 40, start, end)
     content: list[str] = []
-    y = 0.0
+    y = 4.0
     for name, recorded in panels.items():
         y = _add_panel(content, layout, name, recorded, y)
     y = _add_axis(content, layout, y)
