@@ -224,6 +224,23 @@ async def test_tells_how_to_turn_control_on(browser: Browser) -> None:
         await browser.shows("#tree button.cancel", "cancel one")
 
 
+async def test_cancels_with_the_keyboard(browser: Browser) -> None:
+    """The Delete key cancels the connection that has the focus, and the reply is told in words."""
+    tree = task("main", 1, [nursery(2, [task("sort connection", 3)], "in_flight")])
+    async with fake_site(tree=tree, control=True) as site:
+        await open_page(browser, site)
+        await browser.click(ITEM.format("task sort connection") + " .name")
+        error = {"code": "no-such-task", "message": "none any more"}
+        site.replies["/cancel"] = 404, json.dumps({"error": error})
+        await browser.press(Keys.DELETE)
+        await browser.shows("#tree-said", "sort connection: no-such-task: none any more")
+        site.replies["/cancel"] = 200, "{}"
+        await browser.press(Keys.DELETE)
+        await browser.shows("#tree-said", "Cancelled sort connection.")
+        await browser.press(Keys.HOME, Keys.DELETE)  # not what is no connection
+        assert site.asked == ["POST /cancel HTTP/1.1"] * 2
+
+
 async def test_shows_who_cancelled_whom(browser: Browser) -> None:
     """Each occurrence is told in words; what happened again and again is told once."""
     left = {"at": 2, "kind": "cancelled", "text": "sort connection was cancelled by signals"}

@@ -100,22 +100,31 @@ async function sortSlowly(fields, output) {
 /** Start to record, or stop and save what was recorded. */
 async function trace(button) {
   const said = document.querySelector("#trace-said");
-  const stop = button.getAttribute("aria-pressed") === "true";
-  const response = await control(stop ? "/trace/stop" : "/trace/start", {});
-  if (!response.ok) return reply(said, false, (await read(response)).text);
-  if (!stop) return reply(said, true, "Recording.");
+  const stop = button.dataset.recording === "true";
+  try {
+    const response = await control(stop ? "/trace/stop" : "/trace/start", {});
+    if (!response.ok) reply(said, false, (await read(response)).text);
+    else if (stop) reply(said, true, `Saved ${save(await response.blob())}; open it in Perfetto or chrome://tracing.`);
+    else reply(said, true, "Recording.");
+  } catch (error) {
+    reply(said, false, `no reply: ${error.message}`);
+  }
+}
+
+/** Save a trace as a file; returns its name. */
+function save(blob) {
   const link = element("a");
-  link.href = URL.createObjectURL(await response.blob());
+  link.href = URL.createObjectURL(blob);
   link.download = "trio-services-trace.json";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 0);
-  return reply(said, true, "Saved; open it in Perfetto or chrome://tracing.");
+  return link.download;
 }
 
 /** Show whether a trace is being recorded: another page may have started it. */
 export function showTracing(tracing) {
   const button = document.querySelector("#trace");
-  button.setAttribute("aria-pressed", String(tracing));
+  button.dataset.recording = tracing;
   say(button, tracing ? "Stop and save" : "Record");
 }
 

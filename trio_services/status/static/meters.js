@@ -85,7 +85,7 @@ class Meter {
     spark.append(this.area, this.line);
     const figure = element("dd", "figure", this.value, " ", element("span", "unit", meter.unit));
     list.append(
-      element("div", "meter", element("dt", "", meter.title), this.peak, figure, this.detail, spark),
+      element("div", "meter", element("dt", "", meter.title), this.peak, figure, this.detail, element("dd", "spark", spark)),
     );
   }
 
