@@ -3,6 +3,7 @@
 import sys
 from difflib import get_close_matches
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,9 +99,23 @@ def _chosen(names: list[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _require_extra() -> None:
+    """See that there is what the lab is made of.
+
+    Raises:
+        SettingsError: There is not.
+    """
+    absent = [name for name in ("anyio", "psutil") if find_spec(name) is None]
+    if absent:
+        raise SettingsError(
+            f"{' and '.join(absent)} not installed: pip install 'trio-services[compare]'"
+        )
+
+
 @app.command("list")
 def list_experiments() -> None:
     """List the experiments, with the question of each."""
+    _require_extra()
     from rich.console import Console
 
     from services_lab.registry import load_all
@@ -133,6 +148,10 @@ def run(
     from services_lab.results import write_results
     from services_lab.traces import write_trace
 
+    for file in filter(None, (json, trace)):
+        if not file.parent.is_dir():  # said before minutes are spent on what cannot be kept
+            raise SettingsError(f"cannot write {file}: there is no folder {file.parent}")
+    _require_extra()
     experiments = tuple(map(load, _chosen(names)))
     columns = frozenset(variant or ())
     unknown = columns - {each.column for one in experiments for each in one.subjects}
@@ -160,6 +179,8 @@ def report(
     ),
 ) -> None:
     """Run every experiment and write a report: index.html, pictures, results.json."""
+    if not from_file:
+        _require_extra()
     from services_lab.registry import load_all
     from services_lab.report import write_report
     from services_lab.results import ResultsError, read_results
