@@ -30,6 +30,9 @@ Points = Sequence[tuple[float, Spread]]
 MOST_COMPARED = 4
 """Series of which it is told where they cross: more cross somewhere by chance."""
 
+MOST_CROSSINGS = 6
+"""More rings than that hide the lines."""
+
 CLEARLY = 1.1
 """The ratio from which on two values are taken to differ."""
 
@@ -108,7 +111,7 @@ def curve(
     looks = {name: LOOKS.get(name, index) for index, name in enumerate(series)}
     for name, points in series.items():
         content.append(_line(looks[name], name, points, x, y, unit))
-    found = crossings(series) if len(series) <= MOST_COMPARED else []
+    found = crossings(series)[:MOST_CROSSINGS] if len(series) <= MOST_COMPARED else []
     for index, (_, _, size, value) in enumerate(found, 1):
         content.append(_ring(index, x(size), y(value)))
     entries = [(_sample(looks[name]), name) for name in series]
