@@ -179,8 +179,7 @@ def report(
     ),
 ) -> None:
     """Run every experiment and write a report: index.html, pictures, results.json."""
-    if not from_file:
-        _require_extra()
+    _require_extra()
     from services_lab.registry import load_all
     from services_lab.report import write_report
     from services_lab.results import ResultsError, read_results
