@@ -6,9 +6,9 @@ that step has been going on for too long, and if so where it is. A step that nev
 as well, and each time that it has lasted twice as long, with the stack of that moment.
 
 What is not the task's fault is told apart. If the machine sleeps, or gives the whole process no
-time, this thread does not run either: whatever it slept too long without the loop's thread having
-used the processor is taken off. If only the loop's thread gets no time, the report's
-`on_processor` is small, as it is for a call that blocks; the stack tells which.
+time, this thread does not run either: when it looks much too late, the time since its last look is
+taken off, but for what the loop's thread was on the processor. If only the loop's thread gets no
+time, the report's `on_processor` is small, as it is for a call that blocks; the stack tells which.
 
 Native code that keeps the interpreter to itself (sorting a long list, say) keeps this thread out as
 well; it is seen as soon as it lets go, in the line that called it. A call that blocks *and* keeps
@@ -95,12 +95,21 @@ async def watch_steps(
     """
     steps = _Steps()
     stop = threading.Event()
-    look = partial(_look_until, stop, steps, Judge(threshold), report, threading.get_ident())
-    in_thread = partial(trio.to_thread.run_sync, look, limiter=trio.CapacityLimiter(1))
+    looks = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+    thread = threading.get_ident()
+
+    def look() -> None:
+        token.run_sync_soon(looks.set)
+        _look_until(stop, steps, Judge(threshold), report, thread)
+
     async with trio.open_nursery() as nursery:
         trio.lowlevel.add_instrument(steps)
         try:
+            own_limiter = trio.CapacityLimiter(1)
+            in_thread = partial(trio.to_thread.run_sync, look, limiter=own_limiter)
             nursery.start_soon(in_thread, name="watchdog's thread")
+            await looks.wait()
             task_status.started()
             await trio.sleep_forever()
         finally:
@@ -141,7 +150,7 @@ class Judge:
 
     def __init__(self, threshold: float) -> None:
         self._threshold = threshold
-        self._looked = math.inf
+        self._looked = math.inf  # there was no look before the first
         self._used = 0.0
         self._step: object = None
         self._used_before = 0.0
@@ -160,7 +169,7 @@ class Judge:
             step: The same object as long as the step is the same; None if there is none.
             began: When the step did.
         """
-        too_late = max(now - self._looked - INTERVAL, 0.0)
+        since_look = now - self._looked
         just_used = used - self._used
         if step is not self._step:
             self._unreported += self._is_owed
@@ -173,7 +182,8 @@ class Judge:
         self._used = used
         if step is None:
             return None
-        self._lost += max(min(too_late, now - began) - just_used, 0.0)
+        if since_look > 2 * INTERVAL:
+            self._lost += max(min(since_look, now - began) - just_used, 0.0)
         seconds = now - began - self._lost
         if seconds < self._next_length:
             return None
