@@ -62,6 +62,10 @@ ARGUMENTS = (
     "--lang=en-GB",
 )
 
+GUARD = "chromedriver --port=0 & exec >/dev/null; read _; kill -KILL 0"
+"""Ends the whole group of the driver and its browser when our end of standard input is closed, as
+it is also when the tests are killed. Standard output is the driver's alone: its end is told."""
+
 
 class Browser:
     """A tab. All sizes are CSS pixels.
@@ -193,24 +197,20 @@ async def _aside(step: Callable[..., T], *args: Any) -> T:
 def running_chromedriver() -> Iterator[str]:
     """Run a chromedriver on a port of its own choice; yield its URL."""
     process = subprocess.Popen(
-        ["chromedriver", "--port=0"],
-        stdin=subprocess.DEVNULL,
+        ["sh", "-c", GUARD],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         process_group=0,
     )
-    assert process.stdout
-    try:
+    with process:  # closes our ends of the pipes, and waits
+        assert process.stdout
         for line in process.stdout:
             if found := re.search(r"started successfully on port (\d+)", line):
                 yield f"http://127.0.0.1:{found[1]}"
                 return
         raise AssertionError("chromedriver has ended without telling its port")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @contextmanager

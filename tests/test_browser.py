@@ -1,10 +1,15 @@
 """The browser of the tests sees what it is meant to see."""
 
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import trio
+from selenium.webdriver import Remote
 
-from tests.browser import PHONE, Browser
+from tests.browser import PATIENCE, PHONE, Browser
 
 PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>A page</title><style>p { color: green } @media (prefers-color-scheme: dark)
@@ -71,3 +76,22 @@ async def test_says_what_it_has_waited_for(
     await open_page(browser, tmp_path)
     with pytest.raises(AssertionError, match="a paragraph"):
         await browser.until("return false")
+
+
+async def test_ends_with_killed_tests(chromium: Remote) -> None:
+    """When the process of the tests is killed, its driver ends, and its browser with it."""
+    code = "from tests.browser import *\nwith running_chromedriver() as url: print(url), input()"
+    command = [sys.executable, "-u", "-c", code]
+    tests = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with trio.fail_after(PATIENCE):
+        assert tests.stdout
+        url = urlsplit((await tests.stdout.receive_some()).decode().strip())
+        assert url.hostname
+        assert url.port
+        async with await trio.open_tcp_stream(url.hostname, url.port) as stream:
+            tests.kill()
+            await tests.wait()
+            try:
+                assert await stream.receive_some() == b""
+            except trio.BrokenResourceError:
+                pass  # closed in the other way
