@@ -14,7 +14,7 @@ from rich.text import Text
 
 from trio_services.settings import Address
 from trio_services.status.task_tree_json import from_json
-from trio_services.status.task_tree_text import as_text
+from trio_services.status.task_tree_text import as_text, printable
 
 DEADLINE = 10.0
 """Seconds for the whole answer."""
@@ -46,9 +46,11 @@ def fetch_tree(server: Address) -> bytes:
             document += data
             if len(document) > MAX_BYTES or time.monotonic() > deadline:
                 raise TreeError(f"the answer of {server} is too long")
+        if response.length:
+            raise http.client.IncompleteRead(bytes(document), response.length)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise TreeError(f"no status page at {server}: {reason}") from None
+        raise TreeError(f"no status page at {server}: {printable(reason.strip())}") from None
     finally:
         connection.close()
     if response.status != 200:
