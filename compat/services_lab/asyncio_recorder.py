@@ -17,12 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from services_lab.event_log import OUTSIDE, Birth, EventLog
+from services_lab.event_log import DESTROYED, OUTSIDE, Birth, EventLog
 from services_lab.steps import Steps
 from trio_services.sans_io.task_events import What
-
-DESTROYED = "destroyed while pending"
-"""asyncio's own words for it."""
 
 _UNNAMED = re.compile(r"Task-\d+|functools")
 """Names that nobody gave: asyncio's own, and what AnyIO calls every `functools.partial`."""

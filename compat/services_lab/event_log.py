@@ -23,6 +23,9 @@ OUTSIDE = 0
 THREAD = "thread"
 """The note on the birth of what is no task, but a thread that one started."""
 
+DESTROYED = "destroyed while pending"
+"""The note on the end of a task that was collected; the words are asyncio's."""
+
 
 @dataclass(slots=True)
 class Birth:

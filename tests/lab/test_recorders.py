@@ -16,9 +16,9 @@ import anyio
 import pytest
 import trio
 import uvloop
-from services_lab.asyncio_recorder import DESTROYED, AsyncioRecorder
+from services_lab.asyncio_recorder import AsyncioRecorder
 from services_lab.event_file import read_events, read_recording
-from services_lab.event_log import OUTSIDE, THREAD, EventLog
+from services_lab.event_log import DESTROYED, OUTSIDE, THREAD, EventLog
 from services_lab.program import RUNTIMES
 from services_lab.recorded import runtime_of
 from services_lab.recorders import recording

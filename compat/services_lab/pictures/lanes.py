@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from services_lab.event_log import THREAD
+from services_lab.event_log import DESTROYED, THREAD
 from trio_services.sans_io.task_events import TaskEvent, What
 
 MOST_LANES = 12
@@ -63,6 +63,11 @@ class Lane:
     def raised(self) -> bool:
         """Whether it ended with an exception."""
         return self.how.startswith("raised")
+
+    @property
+    def lost(self) -> bool:
+        """Whether it came to its end, or will, without anybody who waits for it."""
+        return self.orphaned is not None or self.how == DESTROYED
 
     def words(self) -> str:
         """Return in a few words what became of it."""

@@ -227,7 +227,7 @@ def _lane(layout: Layout, lane: Lane, row: float) -> str:
 def _lane_text(layout: Layout, lane: Lane, row: float) -> str:
     indent = (4 if layout.is_wide else 13) + min(lane.depth, 5) * INDENT
     name = ("└ " if lane.depth else "") + lane.name
-    look = "lab-bad" if lane.raised else "lab-lost" if lane.orphaned is not None else ""
+    look = "lab-lost" if lane.lost else "lab-bad" if lane.raised else ""
     look = f"lab-small {look}".strip()
     if layout.is_wide:
         y, left = layout.middle(row) + 4.5, layout.right + 12
