@@ -27,6 +27,9 @@ from services_lab.units import human, human_ratio, human_spread
 BAR = 14
 """How high a bar is."""
 
+TOP = 32.0
+"""Where the bars begin, below the caption."""
+
 LONGEST_RANGE = 1.5
 """How far beyond the longest bar a range is drawn: an outlier must not make all bars short."""
 
@@ -75,7 +78,7 @@ def bars(
     farthest = max(longest, min(max(row.values.high for row in rows), LONGEST_RANGE * longest))
     scale = (right - left) / farthest if farthest else 0.0
     content = [_caption(figure, lower_is_better, width)]
-    y, row_height = 32.0, 26.0 if is_wide else 42.0
+    y, row_height = TOP, 26.0 if is_wide else 42.0
     bottom = y + row_height * len(rows)
     for row, text in zip(rows, text_of, strict=True):
         middle = y + (row_height / 2 if is_wide else row_height - BAR / 2 - 4)
@@ -93,10 +96,21 @@ def bars(
     base = next((row for row in rows if row.is_base), None)
     if base and len(rows) > 1:
         x = left + base.values.median * scale
-        line = tag("line", x1=x, y1=30, x2=x, y2=bottom + 4, class_="lab-mark")
-        content.insert(1, line)
+        content.insert(
+            1, tag("path", d=_across(x, len(rows), row_height, is_wide), class_="lab-mark")
+        )
     told = "; ".join(f"{row.name} {text}" for row, text in zip(rows, text_of, strict=True))
     return picture(width, bottom + 8, figure, f"{figure}: {told}.", "".join(content))
+
+
+def _across(x: float, rows: int, height: float, is_wide: bool) -> str:
+    """Return the path of a line across all bars; where text stands above them, it is left out."""
+    if is_wide:
+        return f"M{number(x)} {number(TOP - 2)}V{number(TOP + rows * height + 4)}"
+    return "".join(
+        f"M{number(x)} {number(TOP + (row + 1) * height - BAR - 6)}v{BAR + 6}"
+        for row in range(rows)
+    )
 
 
 def _words(row: Bar, unit: str) -> str:

@@ -79,7 +79,7 @@ STYLE = f"""\
 .lab .lab-over {{ paint-order: stroke; stroke: var(--lab-paper); stroke-width: 4px;
   stroke-linejoin: round; }}
 .lab-narrow {{ max-width: {BREAKPOINT}px; }}
-.lab-wide {{ max-width: {WIDE * 1.4:.0f}px; }}
+.lab-wide {{ max-width: {WIDE * 1.2:.0f}px; }}
 @media (min-width: {BREAKPOINT + 0.02}px) {{ .lab-both > .lab-narrow {{ display: none; }} }}
 @media (max-width: {BREAKPOINT}px) {{ .lab-both > .lab-wide {{ display: none; }} }}
 """
