@@ -134,7 +134,9 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
-    """An expectation of a measurement: one column's median of `figure` is `below` × another's.
+    """An expectation of a measurement: a column's `figure` is less than `below` × another's.
+
+    It is the median that counts, of the ratios within each round.
 
     The bound is what holds on any machine, not what was measured on one: a test must not fail since
     a neighbour was busy.
