@@ -4,7 +4,7 @@
 public, and returns a frozen `TaskNode`; `task_tree_text` and `task_tree_json` render it. It needs
 Trio and nothing else, so any Trio program can use it.
 
-- *It never holds the loop for long.* After each STRETCH of work there is a checkpoint. Meanwhile
+- *It does not hold the loop for long.* After each STRETCH of work there is a checkpoint. Meanwhile
   the tree changes: a task that has ended is left out, one that has moved to another nursery is
   shown once, one that came late may be missing. What is shown of one task is from one moment.
 - *Equal siblings are folded*: tasks of one nursery with the same name, the same await stack and
@@ -23,18 +23,15 @@ Cancel scopes that are not a nursery's cannot be seen from outside. Variables gi
 only, never their values: a tree may be shown to people.
 """
 
-import itertools
 import math
-import weakref
 from collections.abc import Generator
 from dataclasses import dataclass
-from functools import partial
-from operator import attrgetter
 
 import trio
 from trio.lowlevel import Task
 
 from trio_services.status.await_stacks import Frame, Stacks
+from trio_services.status.task_numbers import numbers
 
 STRETCH = 2_000
 """Tasks and frames that are looked at between two checkpoints: 1 ms on a machine of 2020, so that
@@ -80,7 +77,7 @@ class TaskNode:
     """A task, or several equal ones.
 
     Attributes:
-        number: Tells it from all others of the process; of several, the smallest.
+        number: Tells it from all others of the process; of several, that of the one shown first.
         name: As given to `start_soon`, or the function's.
         frames: The await stack, outermost first. It ends where the task waits, inside Trio.
         nurseries: Those that it has open, outer before inner; of several, those of the first.
@@ -137,7 +134,7 @@ def find_task(number: int) -> Task | None:
 
     It belongs to the thread whose tree it was in.
     """
-    found = _numbers.find(number)
+    found = numbers.find(number)
     return found if isinstance(found, Task) else None
 
 
@@ -146,7 +143,7 @@ def find_nursery(number: int) -> trio.Nursery | None:
 
     It belongs to the thread whose tree it was in.
     """
-    found = _numbers.find(number)
+    found = numbers.find(number)
     return found if isinstance(found, trio.Nursery) else None
 
 
@@ -160,37 +157,6 @@ def count_tasks(tree: TaskNode) -> int:
         total += times
         below += [(child, times) for nursery in task.nurseries for child in nursery.tasks]
     return total
-
-
-class _Numbers:
-    """Gives each living task and nursery a number, and forgets those that are gone.
-
-    A WeakKeyDictionary does the same in three times the time.
-    """
-
-    def __init__(self) -> None:
-        self._next = itertools.count(1)
-        self._of: dict[int, int] = {}
-        self._living: dict[int, weakref.ref[Task | trio.Nursery]] = {}
-
-    def of(self, thing: Task | trio.Nursery) -> int:
-        """Return the number of `thing`, a new one if it is seen for the first time."""
-        number = self._of.get(id(thing))
-        if number is None:
-            number = self._of[id(thing)] = next(self._next)
-            self._living[number] = weakref.ref(thing, partial(self._forget, id(thing), number))
-        return number
-
-    def find(self, number: int) -> Task | trio.Nursery | None:
-        """Return what has this number, None if it is gone."""
-        living = self._living.get(number)
-        return living() if living else None
-
-    def _forget(self, identity: int, number: int, dead: object) -> None:
-        del self._of[identity], self._living[number]
-
-
-_numbers = _Numbers()
 
 
 class _Budget:
@@ -211,34 +177,52 @@ class _Budget:
 
 
 class _Seen:
-    """A task as it was when the walk came by."""
+    """A task as it was when the walk came by, or several that are equal and have no nurseries."""
 
-    __slots__ = ("frames", "is_shown", "kind", "name", "nodes", "number", "nurseries", "starting")
+    __slots__ = (
+        "count",
+        "frames",
+        "is_shown",
+        "kind",
+        "name",
+        "nodes",
+        "nurseries",
+        "starting",
+        "task",
+    )
 
-    def __init__(self, task: Task, frames: tuple[Frame, ...]) -> None:
-        self.number = _numbers.of(task)
+    def __init__(self, task: Task, frames: tuple[Frame, ...], starting: bool) -> None:
+        self.task = task
         self.name = task.name
         self.frames = frames
-        self.starting = task.eventual_parent_nursery is not None
+        self.starting = starting
+        self.count = 1
         self.nurseries: tuple[_SeenNursery, ...] = ()
         self.nodes: tuple[NurseryNode, ...] = ()
         self.kind = 0
         self.is_shown = False
 
+    def take_in(self, task: Task) -> None:
+        """Count an equal task; the one that was shown before stands for both."""
+        self.count += 1
+        if numbers.known(task) < numbers.known(self.task):
+            self.task = task
+
     def node(self, count: int) -> TaskNode:
         """Return it as `count` equal tasks."""
-        return TaskNode(self.number, self.name, self.frames, self.nodes, count, self.starting)
+        number = numbers.of(self.task)
+        return TaskNode(number, self.name, self.frames, self.nodes, count, self.starting)
 
 
 class _SeenNursery:
     """A nursery as it was when the walk came by."""
 
-    __slots__ = ("children", "groups", "name", "number", "opened", "scope")
+    __slots__ = ("children", "groups", "leaves", "name", "nursery", "opened", "scope")
 
     def __init__(self, nursery: trio.Nursery, variable: tuple[str, Frame | None]) -> None:
         scope = nursery.cancel_scope
         deadline = scope.deadline
-        self.number = _numbers.of(nursery)
+        self.nursery = nursery
         self.name, self.opened = variable
         self.scope = Scope(
             None if deadline == math.inf else max(deadline - trio.current_time(), 0.0),
@@ -246,6 +230,7 @@ class _SeenNursery:
             scope.cancel_called,
         )
         self.children: list[_Seen] = []
+        self.leaves: dict[tuple[object, ...], _Seen] = {}
         self.groups: list[tuple[_Seen, int]] = []
 
     def shape(self) -> tuple[object, ...]:
@@ -261,7 +246,8 @@ class _SeenNursery:
 
     def node(self, tasks: tuple[TaskNode, ...]) -> NurseryNode:
         """Return it with these children."""
-        return NurseryNode(self.number, self.name, self.opened, self.scope, tasks)
+        number = numbers.of(self.nursery)
+        return NurseryNode(number, self.name, self.opened, self.scope, tasks)
 
 
 def _take(root: Task | None, fold: bool) -> Generator[None, None, TaskNode]:
@@ -272,37 +258,52 @@ def _take(root: Task | None, fold: bool) -> Generator[None, None, TaskNode]:
     if top is None:
         raise RuntimeError("this Trio run has no tasks yet")
     budget = _Budget()
-    seen = yield from _walk(top, budget)
+    seen = yield from _walk(top, fold, budget)
     yield from _fold(seen, fold, budget)
     yield from _build(seen, budget)
     return seen[0].node(1)
 
 
-def _walk(root: Task, budget: _Budget) -> Generator[None, None, list[_Seen]]:
-    """Look at each task once; return them, each before its children."""
+def _walk(root: Task, fold: bool, budget: _Budget) -> Generator[None, None, list[_Seen]]:
+    """Look at each task once; return them, each before its children.
+
+    Equal tasks without nurseries are folded at once: so nothing is allocated for most of ten
+    thousand, and the garbage collector has no reason to walk through them all.
+    """
     stacks = Stacks()
     seen: list[_Seen] = []
     met = {root}
-    ahead: list[tuple[Task, list[_Seen]]] = [(root, [])]
+    ahead: list[tuple[Task, _SeenNursery | None]] = [(root, None)]
     while ahead:
-        task, siblings = ahead.pop()
+        task, around = ahead.pop()
         if task.coro.cr_frame is None and task is not root:
             continue  # it has ended since its nursery was looked at
         live = stacks.live(task)
-        here = _Seen(task, stacks.stack(live))
-        siblings.append(here)
-        seen.append(here)
-        if nurseries := task.child_nurseries:
-            variables = stacks.nurseries(live, here.frames)
-            here.nurseries = tuple(
-                _SeenNursery(nursery, variables.get(nursery, ("", None))) for nursery in nurseries
-            )
-            for nursery, below in zip(nurseries, here.nurseries, strict=True):
-                children = nursery.child_tasks - met
+        frames = stacks.stack(live)
+        starting = task.eventual_parent_nursery is not None
+        nurseries = task.child_nurseries
+        leaf = (task.name, id(frames), starting)
+        if around and fold and not nurseries and leaf in around.leaves:
+            around.leaves[leaf].take_in(task)
+        else:
+            here = _Seen(task, frames, starting)
+            seen.append(here)
+            if around:
+                around.children.append(here)
+                if not nurseries:
+                    around.leaves[leaf] = here
+            if nurseries:
+                variables = stacks.nurseries(live, frames)
+                here.nurseries = tuple(
+                    _SeenNursery(nursery, variables.get(nursery, ("", None)))
+                    for nursery in nurseries
+                )
+            for below in here.nurseries:
+                children = below.nursery.child_tasks - met
                 met |= children
-                ahead += [(child, below.children) for child in children]
+                ahead += [(child, below) for child in children]
         if budget.is_spent(1 + len(live) + len(nurseries)):
-            del live, task  # nothing is to be kept alive meanwhile
+            del live  # no frame is to be kept alive meanwhile
             yield
     return seen
 
@@ -311,34 +312,31 @@ def _fold(seen: list[_Seen], fold: bool, budget: _Budget) -> Generator[None, Non
     """Tell the kind of each task, and group those of one kind in each nursery."""
     kinds: dict[tuple[object, ...], int] = {}
     for task in reversed(seen):
-        work = 1
-        shape: tuple[object, ...] = (task.name, id(task.frames), task.starting)
         for nursery in task.nurseries:
             nursery.groups = _groups(nursery.children, fold)
-            shape += nursery.shape()
-            work += len(nursery.children)
+            if budget.is_spent(len(nursery.children)):
+                yield
+        shapes = [nursery.shape() for nursery in task.nurseries]
+        shape = (task.name, id(task.frames), task.starting, *shapes)
         task.kind = kinds.setdefault(shape, len(kinds))
-        if budget.is_spent(work):
+        if budget.is_spent(1 + len(shapes)):
             yield
 
 
-_by_name_and_number = attrgetter("name", "number")
-
-
 def _groups(children: list[_Seen], fold: bool) -> list[tuple[_Seen, int]]:
-    """Return one of each kind, the first, and how many there are; by name, then by number."""
-    if not fold:
-        return [(child, 1) for child in sorted(children, key=_by_name_and_number)]
+    """Return one of each kind, and how many there are; by name, then by number."""
+    if len(children) == 1:
+        return [(children[0], children[0].count)]
     counts: dict[int, int] = {}
     first: dict[int, _Seen] = {}
-    for child in children:
-        kind = child.kind
-        counts[kind] = counts.get(kind, 0) + 1
-        if kind not in first or child.number < first[kind].number:
+    for place, child in enumerate(children):
+        kind = child.kind if fold else place
+        counts[kind] = counts.get(kind, 0) + child.count
+        known = first.setdefault(kind, child)
+        if known is not child and numbers.known(child.task) < numbers.known(known.task):
             first[kind] = child
-    return [
-        (child, counts[child.kind]) for child in sorted(first.values(), key=_by_name_and_number)
-    ]
+    ordered = sorted((child.name, numbers.of(child.task), kind) for kind, child in first.items())
+    return [(first[kind], counts[kind]) for _, _, kind in ordered]
 
 
 def _build(seen: list[_Seen], budget: _Budget) -> Generator[None, None, None]:
