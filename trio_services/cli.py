@@ -398,7 +398,7 @@ def tree(
             watch_tree(address, frames=frames)
         else:
             document = fetch_tree(address)
-            typer.echo(document.decode() if json else show(document, frames=frames))
+            typer.echo(document if json else show(document, frames=frames).rstrip("\n"))
     except TreeError as error:
         _fail(error)
 

@@ -287,7 +287,7 @@ async def _sort_unless_gone(
         SortError: The list cannot be sorted, or the workers cannot do it now.
     """
     result: bytes | memoryview | SortError | None = None
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as job:
 
         async def sort() -> None:
             nonlocal result
@@ -295,10 +295,10 @@ async def _sort_unless_gone(
                 result = await service.workers.sort(payload)
             except SortError as error:
                 result = error  # raised outside of the nursery, which would wrap it in a group
-            nursery.cancel_scope.cancel()
+            job.cancel_scope.cancel()
 
-        nursery.start_soon(sort, name="sort job")
-        await _cancel_when_gone(stream, nursery.cancel_scope, service.settings.allow_half_close)
+        job.start_soon(sort, name="sort job")
+        await _cancel_when_gone(stream, job.cancel_scope, service.settings.allow_half_close)
     if isinstance(result, SortError):
         raise result
     return result

@@ -1,7 +1,7 @@
 """Running a document: its commands against a server of its own, on free ports.
 
 The ports that a document names are replaced, in commands and in their output, by those of the
-server that runs in the test: 4343 and 2015, or what the document's own `make serve` or
+server that runs in the test: 4343, 2015 and 8043, or what the document's own `make serve` or
 `trio-services serve` says. Such a command is not run by the shell; the server is started anew with
 its options. The clients' default server is replaced too.
 """
@@ -22,15 +22,16 @@ from tests.docs.documents import Block, Command, DocumentError, blocks, commands
 from tests.system.serving import PATIENCE, ROOT, Server, environment, serving
 from trio_services.settings import SettingsError, read_settings
 
-DEFAULT_PORTS = {"dns": 4343, "sort": 2015}
+DEFAULT_PORTS = {"dns": 4343, "sort": 2015, "status": 8043}
 
 SHIM = """\
 #!/bin/sh
 # `trio-services` as documents name it, with the test's server as the default.
-case " $* " in *" --server"*) ;; *)
+case " $* " in *" --server"* | *" --status"*) ;; *)
     case "$1" in
         query) set -- "$@" --server {dns} ;;
         sort) set -- "$@" --server {sort} ;;
+        tree) set -- "$@" --status {status} ;;
     esac ;;
 esac
 exec {python} -m trio_services "$@"
@@ -115,6 +116,8 @@ def _server_options(serve: Command | None) -> tuple[list[str], dict[str, int]]:
                 address, _, port = options[place + 1].rpartition(":")
                 documented[service] = int(port)
                 options[place + 1] = f"{address}:0"
+    if "--status" not in options and "--no-status" not in options:
+        options += ["--status", "127.0.0.1:0"]
     return options, documented
 
 
@@ -159,6 +162,7 @@ class _Runner:
                 python=sys.executable,
                 dns=f"127.0.0.1:{real.get('dns')}",
                 sort=f"127.0.0.1:{real.get('sort')}",
+                status=f"127.0.0.1:{real.get('status')}",
             )
         )
         shim.chmod(0o755)

@@ -14,7 +14,12 @@ from tests.docs.documents import blocks
 from tests.docs.running import run_document
 from tests.system.serving import ROOT
 from tests.system.test_real_clients import PACKAGES, client
-from trio_services.settings import ServeSettings, read_settings
+from trio_services.settings import (
+    DEFAULT_STATUS,
+    ServeSettings,
+    StatusSettings,
+    read_settings,
+)
 
 README = ROOT / "README.md"
 OPERATING = ROOT / "docs" / "operating.md"
@@ -53,11 +58,17 @@ def test_settings_shown_as_defaults_are_the_defaults(tmp_path: Path) -> None:
     assert default.sort
     assert replace(read.dns, zones=(), default_addresses=None) == default.dns
     assert replace(read.sort, workers=default.sort.workers) == default.sort
-    assert replace(read, dns=default.dns, sort=default.sort) == default
+    assert replace(read, dns=default.dns, sort=default.sort, status=None) == default
+    assert read.status == StatusSettings(address=DEFAULT_STATUS)
     table = tomllib.loads(shown.text)
-    for settings, keys in ((read.dns, table["dns"]), (read.sort, table["sort"])):
+    shown_tables = (
+        (read.dns, table["dns"]),
+        (read.sort, table["sort"]),
+        (read.status, table["status"]),
+    )
+    for settings, keys in shown_tables:
         assert set(keys) == {each.name for each in fields(settings)}
-    assert set(table) == {each.name for each in fields(read)} - {"ready_file"}
+    assert set(table) == {each.name for each in fields(read)} - {"ready_file", "trace"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

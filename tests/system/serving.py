@@ -74,9 +74,10 @@ class Server:
         return Address(*json.loads(self.ready_file.read_text())[service][0])
 
     def ports(self) -> dict[str, int]:
-        """Return the first port of each service that runs."""
+        """Return the first port of each service that runs, and of the status page."""
         ready = json.loads(self.ready_file.read_text())
-        return {service: ready[service][0][1] for service in ("dns", "sort") if service in ready}
+        services = ("dns", "sort", "status")
+        return {service: ready[service][0][1] for service in services if service in ready}
 
     async def news(self) -> None:
         """Wait for a further line, or for the end."""

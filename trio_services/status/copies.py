@@ -228,8 +228,8 @@ async def answer_parent(inside: Inside, peer: socket.socket) -> None:
     lag = LoopLag()
     source = LocalSource(inside, lag)
     inbox = bytearray()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lag.keep, name="loop lag")
+    async with trio.open_nursery() as answering:
+        answering.start_soon(lag.keep, name="loop lag")
         try:
             while True:
                 question = orjson.loads(await receive_frame(peer, inbox))
@@ -241,7 +241,7 @@ async def answer_parent(inside: Inside, peer: socket.socket) -> None:
                 await _send_all(peer, _LENGTH.pack(len(data)) + data)
         except OSError:
             pass  # the parent is gone, which another task sees and acts upon
-        nursery.cancel_scope.cancel()
+        answering.cancel_scope.cancel()
 
 
 async def _answer(source: LocalSource, question: Mapping[str, Any]) -> Any:

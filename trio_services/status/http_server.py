@@ -151,14 +151,14 @@ class _Exchange:
     async def run(self, app: Application) -> None:
         """Call `app`; cancel it when the client leaves. Raises what it raises."""
         error: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            self._scope = nursery.cancel_scope
-            nursery.start_soon(self._watch, name="wait for the client to leave")
+        async with trio.open_nursery() as exchange:
+            self._scope = exchange.cancel_scope
+            exchange.start_soon(self._watch, name="wait for the client to leave")
             try:
                 await app(self._asgi_scope(), self._receive, self._send)
             except Exception as raised:  # noqa: BLE001 - not to be wrapped in the nursery's group
                 error = raised
-            nursery.cancel_scope.cancel()
+            exchange.cancel_scope.cancel()
         if error is not None:
             raise error
 

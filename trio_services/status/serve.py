@@ -59,9 +59,9 @@ def watch(settings: ServeSettings, sockets: Sockets) -> Callable[[Inside], Await
 
     async def serve_inside(inside: Inside) -> None:
         lag = LoopLag()
-        async with contained(), trio.open_nursery() as nursery:
-            nursery.start_soon(lag.keep, name="loop lag")
-            nursery.start_soon(watch_steps, partial(tell, inside.recent), name="watchdog")
+        async with contained(), trio.open_nursery() as watching:
+            watching.start_soon(lag.keep, name="loop lag")
+            watching.start_soon(watch_steps, partial(tell, inside.recent), name="watchdog")
             await serve_site(settings, sockets, LocalSource(inside, lag), inside.recent)
 
     return serve_inside
@@ -71,8 +71,8 @@ def watch_for(parent: socket.socket) -> Callable[[Inside], Awaitable[None]]:
     """Return what `app.serve` is to run in a copy: it answers the parent, which has the site."""
 
     async def answer_inside(inside: Inside) -> None:
-        async with contained(), trio.open_nursery() as nursery:
-            nursery.start_soon(watch_steps, partial(tell, inside.recent), name="watchdog")
+        async with contained(), trio.open_nursery() as watching:
+            watching.start_soon(watch_steps, partial(tell, inside.recent), name="watchdog")
             await answer_parent(inside, parent)
 
     return answer_inside
@@ -134,7 +134,7 @@ async def serve_site(
     )
     handler = partial(handle_http_stream, app=site.application(), server=(bound.host, bound.port))
     limits = ConnectionLimits(total=status.connections, per_address=status.connections)
-    async with trio.open_nursery() as nursery:
-        connections = Connections("status", nursery, limits, handler, refusal=REFUSAL)
-        nursery.start_soon(feed.keep, name="samples")
+    async with trio.open_nursery() as pages:
+        connections = Connections("status", pages, limits, handler, refusal=REFUSAL)
+        pages.start_soon(feed.keep, name="samples")
         await accept_batches(listener, connections.admit)

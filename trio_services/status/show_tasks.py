@@ -25,5 +25,5 @@ async def show_tasks_when_asked(ask_others: Callable[[], object] = show_no_other
     with trio.open_signal_receiver(signal.SIGUSR1) as signals:
         async for _ in signals:
             tree = await take_task_tree()
-            logger.info("what is running:\n%s", as_text(tree, frames=True))
+            logger.info("what is running:\n%s", as_text(tree, frames=True).rstrip("\n"))
             ask_others()
