@@ -11,6 +11,7 @@ import trio.testing
 from trio_services.connections import Connections, ConnectionStatistics, Handler, Stream
 from trio_services.logs import REPORT_INTERVAL
 from trio_services.settings import ConnectionLimits
+from trio_services.status.recent import Recent
 
 MANY = ConnectionLimits(total=100, per_address=100)
 REFUSAL = b"too many"
@@ -277,3 +278,63 @@ async def test_a_handler_that_never_waits() -> None:
     async with serving(return_at_once) as (connections, enter):
         assert await read_all(enter()) == b""
         assert connections.statistics().open == 0
+
+
+async def test_a_connection_is_cancelled_by_its_task() -> None:
+    """Just that one ends, its handler can tell why, and what happened is kept with who did it."""
+    told: list[str] = []
+    tasks: list[int] = []
+
+    async def handler(stream: Stream, connections: Connections) -> None:
+        tasks.append(id(trio.lowlevel.current_task()))
+        with connections.patience() as patience:
+            await trio.sleep_forever()
+        assert patience.expired
+        told.append(patience.cancelled)
+
+    async with trio.open_nursery() as nursery:
+        recent = Recent()
+        connections = Connections("test", nursery, MANY, handler, recent=recent)
+        ends = [socket.socketpair() for _ in range(2)]
+        for ours, _ in ends:
+            connections.admit(ours, ("192.0.2.1", 1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert connections.cancel(tasks[0], "because") is True
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == ["because"]
+        assert connections.statistics().open == 1
+        assert connections.cancel(tasks[0], "again") is False
+        [occurrence] = recent.all()
+        assert (occurrence.who, occurrence.why) == ("test connection", "because")
+        nursery.cancel_scope.cancel(reason="the test is over")
+        for _, theirs in ends:
+            theirs.close()
+    assert recent.all()[0].why == "the test is over"
+    assert told == ["because"]
+
+
+async def test_what_became_of_connections_is_kept(autojump_clock: trio.testing.MockClock) -> None:
+    """A deadline that passed and a bug are kept; a connection that ends by itself is not."""
+
+    async def handler(stream: Stream, connections: Connections) -> None:
+        with connections.patience() as patience:
+            patience.allow(1)
+            if (data := await stream.receive_some()) == b"bug":
+                raise ZeroDivisionError("a bug")
+            assert not data
+
+    async with trio.open_nursery() as nursery:
+        recent = Recent()
+        connections = Connections("test", nursery, MANY, handler, recent=recent)
+        for sent in (b"", b"bug", None):
+            ours, theirs = socket.socketpair()
+            with theirs:
+                if sent:
+                    theirs.send(sent)
+                elif sent is not None:
+                    theirs.shutdown(socket.SHUT_WR)
+                connections.admit(ours, ("192.0.2.1", 1))
+                await trio.sleep(2)
+    late, bug = recent.all()
+    assert (late.kind, late.by, late.why) == ("cancelled", "its deadline", "too slow")
+    assert (bug.kind, bug.why) == ("error", "ZeroDivisionError")

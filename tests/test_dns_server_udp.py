@@ -15,6 +15,7 @@ import trio.testing
 from tests.dns_sockets import bound, shout
 from trio_services.dns_server import (
     MAX_QUERY_BYTES,
+    TIMED_BATCHES,
     UDP_BATCH,
     Respond,
     UdpStatistics,
@@ -61,6 +62,17 @@ async def test_udp_a_burst_is_answered_whole() -> None:
             assert await client.recv(100) == b"QUERY %d" % number
     assert statistics.batches < UDP_BATCH
     assert statistics.unsent == 0
+
+
+async def test_udp_some_batches_are_timed() -> None:
+    """The first is, and one in TIMED_BATCHES of those that follow."""
+    async with serving_udp() as (server, statistics), udp_client(server) as client:
+        for _ in range(2 * TIMED_BATCHES + 1):
+            await client.send(b"query")
+            await client.recv(100)
+            timed = -(-statistics.batches // TIMED_BATCHES)
+            assert sum(statistics.durations.counts) == timed
+    assert statistics.batches == 2 * TIMED_BATCHES + 1
 
 
 async def test_udp_silence_is_possible() -> None:

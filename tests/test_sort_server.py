@@ -32,6 +32,7 @@ from trio_services.settings import MIB
 from trio_services.sort_server import (
     TRAILING_BYTES,
 )
+from trio_services.status.recent import Recent
 
 
 async def test_one_list_in_the_sorted_list_out_and_close() -> None:
@@ -41,6 +42,58 @@ async def test_one_list_in_the_sorted_list_out_and_close() -> None:
     assert service.statistics.lists == 1
     assert service.statistics.bytes == len(LIST)
     assert not service.statistics.errors
+
+
+@pytest.mark.parametrize("sent", [b"", sort_prefix(5) + b"[2", framed(LIST)])
+async def test_a_connection_that_somebody_cancels(sent: bytes) -> None:
+    """Its client is told so, however far it was, and nothing of it is left."""
+    workers = FakeWorkers(inline=False)
+    workers.add_lane(SlowLane())
+    service = service_with(workers)
+    service.recent = Recent()
+    async with connected(service) as (client, connections):
+        if sent:
+            await client.send_all(sent)
+        await trio.testing.wait_all_tasks_blocked()
+        [task] = [
+            id(task)
+            for nursery in trio.lowlevel.current_task().child_nurseries
+            for task in nursery.child_tasks
+        ]
+        assert connections.cancel(task, "somebody wanted it")
+        reply = await read_all(client)
+        assert code_of(reply) == ErrorCode.BUSY
+        assert b"somebody wanted it" in reply
+    assert service.bytes_in_flight == 0
+    assert workers.statistics().running == 0
+
+
+async def test_what_went_wrong_is_kept() -> None:
+    """An error of a list, and a job whose client left, are told with the reason."""
+    workers = FakeWorkers(inline=False)
+    lane = SlowLane()
+    workers.add_lane(lane)
+    service = service_with(workers)
+    service.recent = Recent()
+    assert code_of(await ask(service, sort_prefix(2**40))) == ErrorCode.TOO_LARGE
+    async with connected(service) as (client, _):
+        await client.send_all(framed(LIST))
+        await trio.testing.wait_all_tasks_blocked()
+        await client.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+    gone, error = service.recent.all()
+    assert (error.kind, error.who, error.why) == ("error", "sort connection", "too-large")
+    assert (gone.who, gone.by, gone.why) == ("sort job", "its client", "the client left")
+    assert lane.cancelled_at is not None
+
+
+async def test_durations_are_of_lists_that_were_sorted() -> None:
+    """Each sorted list is timed, and no other."""
+    service = service_with()
+    for request in (framed(LIST), framed(LIST), framed(b"nonsense"), b""):
+        await ask(service, request, eof=True)
+    assert sum(service.statistics.durations.counts) == 2
+    assert service.statistics.durations.total > 0
 
 
 async def test_byte_by_byte() -> None:
