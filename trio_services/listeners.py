@@ -29,6 +29,10 @@ RECEIVE_BUFFER = 4 * 1024 * 1024
 """Asked of the kernel for UDP, which grants up to net.core.rmem_max: what arrives while a sibling
 has the loop waits there instead of being lost."""
 
+STATUS_SEND_BUFFER = 128 * 1024
+"""What the kernel keeps of a page for a reader that stalls; by itself it would take megabytes, and
+it would be long before anybody noticed. Accepted sockets inherit this."""
+
 # Names that the socket module lacks on some versions; the values are Linux's.
 IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
@@ -123,11 +127,13 @@ def _bind_again(first: Sockets) -> Sockets:
 def _bind_status(address: Address | None) -> socket.socket:
     """Bind where the page is wanted; by default any port will do if the usual one is taken."""
     try:
-        return _bind_one(address or DEFAULT_STATUS, socket.SOCK_STREAM, shared=False)
+        sock = _bind_one(address or DEFAULT_STATUS, socket.SOCK_STREAM, shared=False)
     except BindError:
         if address:
             raise
-        return _bind_one(replace(DEFAULT_STATUS, port=0), socket.SOCK_STREAM, shared=False)
+        sock = _bind_one(replace(DEFAULT_STATUS, port=0), socket.SOCK_STREAM, shared=False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, STATUS_SEND_BUFFER)
+    return sock
 
 
 def _address_of(sock: socket.socket) -> Address:

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -232,13 +233,13 @@ async def test_cancel() -> None:
             reply = b"".join([bytes(data) async for data in clients[0]])
         assert json.loads(reply)["error"]["code"] == "busy"
         assert b"status page" in reply
+        await clients[0].aclose()
         await site.until_tasks("sort connection", 1)
         [occurrence] = (await site.state())["recent"]
         assert occurrence["kind"] == "cancelled"
         assert occurrence["who"] == "sort connection"
         assert occurrence["by"] == "status connection"
-        for client in clients:
-            await client.aclose()
+        await clients[1].aclose()
 
 
 def astuple(address: Address) -> tuple[str, int]:
@@ -339,6 +340,46 @@ async def test_a_client_that_leaves_cancels_its_job() -> None:
         await site.until_tasks("sort connection", 0)
         [occurrence] = (await site.state())["recent"]
         assert (occurrence["who"], occurrence["why"]) == ("sort job", "the client left")
+
+
+async def test_a_client_that_leaves_where_clients_may_half_close() -> None:
+    """It is gone all the same: the site tells the service so in a way that means it."""
+    assert SLOW.sort
+    lenient = replace(SLOW, sort=replace(SLOW.sort, allow_half_close=True))
+    async with running(lenient) as site:
+        async with connected(site.addresses["status"]) as client:
+            await client.begin("/sort", body=ENDLESS_LIST)
+            await site.until_tasks("sort job", 1)
+        await site.until_tasks("sort job", 0)
+        assert (await site.post("/sort", b"[2,1]")).body == b"[1,2]"
+
+
+async def test_no_redirects() -> None:
+    """An address that is not there is not there, with a slash at its end or without."""
+    async with running() as site:
+        assert (await site.get("/metrics/")).status == 404
+
+
+async def test_a_reader_that_stalls() -> None:
+    """A stream that nobody reads is dropped, and those that are read go on."""
+    few = replace(SETTINGS, status=StatusSettings(address=ANY_PORT, streams=2))
+    async with running(few) as site, connected(site.addresses["status"]) as reader:
+        await reader.begin("/events")
+        async with trio.open_nursery() as crowd:
+            for number in range(2000):  # of different names, so that a state is large
+                crowd.start_soon(trio.sleep_forever, name=f"task {number}")
+            with socket.socket() as stalled, trio.fail_after(PATIENCE):
+                stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+                stalled.connect(astuple(site.addresses["status"]))
+                stalled.send(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                await site.until_tasks("status connection", 3)  # with the one that asks
+                response = await reader.event()
+                assert response.status_code == 200
+                async with aclosing(reader.events()) as events:
+                    async for _ in events:
+                        if len(await site.tasks("status connection")) == 2:
+                            break
+            crowd.cancel_scope.cancel()
 
 
 async def test_slow_sort_on_purpose() -> None:

@@ -109,7 +109,9 @@ class Site:
             Route("/trace/start", self.start_trace, methods=["POST"]),
             Route("/trace/stop", self.stop_trace, methods=["POST"]),
         ]
-        return Guard(Starlette(routes=routes), loopback_only=_is_loopback(self.bound.host))
+        app = Starlette(routes=routes)
+        app.router.redirect_slashes = False  # to where the Host header says
+        return Guard(app, loopback_only=_is_loopback(self.bound.host))
 
     async def ready(self, request: Request) -> Response:
         """Tell whether the services accept: 200, or 503 with the reason why not."""
