@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test test-all check format bench soak clean
+.PHONY: serve test test-all check format bench bench-status soak clean
 
 serve: $(VENV)/run.stamp  ## serve on the default ports; options in ARGS
 	exec $(BIN)/trio-services serve $(ARGS)
@@ -33,6 +33,9 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/bench.stamp  ## measure all variants; names of experiments, or options, in ARGS
 	$(BIN)/services-lab run $(if $(ARGS),$(ARGS),speed)
+
+bench-status: $(VENV)/bench.stamp  ## what the status page costs; rounds in ARGS
+	$(BIN)/python benchmarks/status.py $(ARGS)
 
 soak: $(VENV)/bench.stamp  ## see whether the server leaks under mixed load; seconds in ARGS
 	$(BIN)/python benchmarks/soak.py $(ARGS)
