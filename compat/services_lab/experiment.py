@@ -1,13 +1,13 @@
 """What an experiment is: a question, the subjects that are asked, what each is expected to do.
 
-An experiment is one file in `experiments/` that ends in `EXPERIMENT = Experiment(…)`. It is asked of
-*subjects*, a column of the matrix each: a *server* (a variant, in a process of its own) or a
+An experiment is one file in `experiments/` that ends in `EXPERIMENT = Experiment(…)`. It is asked
+of *subjects*, a column of the matrix each: a *server* (a variant, in a process of its own) or a
 *program* (a short one that stands in the experiment's file, in a process of its own as well). Its
 `run` makes one observation of one subject; the runner repeats that in rounds, subjects in turns.
 
-An *outcome* is what was seen, as a member of the experiment's own enum, with a verdict and words for
-people. It comes with figures (SI units: seconds, bytes, per second) and evidence: log lines, exit
-status, CPU seconds that were burnt after the client had left. A result that is not among those
+An *outcome* is what was seen, as a member of the experiment's own enum, with a verdict and words
+for people. It comes with figures (SI units: seconds, bytes, per second) and evidence: log lines,
+exit status, CPU seconds that were burnt after the client had left. A result that is not among those
 expected is a failed test.
 """
 
@@ -37,7 +37,7 @@ COLUMNS = (
 """The columns of the matrix, in order. `original` is asyncio as the book had it (bare tasks,
 callbacks, `gather`), `asyncio` is today's (TaskGroup, timeout, drain)."""
 
-EXHIBITS = ("plain-trio", "drained-asyncio")
+EXHIBITS = ("plain-trio", "drained-asyncio", "small-reads-asyncio")
 """Columns of the experiments that show what a technique brings and what a library brings."""
 
 PYTHON = sys.version_info[:2]
@@ -156,7 +156,7 @@ class Experiment:
         name: As on the command line; the file's name with dashes.
         family: What kind of question it is.
         question: One sentence that ends in a question mark.
-        why: A paragraph for a reader of the report: why it matters, and what to look at. Plain text.
+        why: A paragraph of plain text for readers: why it matters, and what to look at.
         subjects: Who is asked, in the order of the columns.
         expected: The outcomes that are right for each column, on this Python (see `PYTHON`).
         run: Makes one observation of one subject.
