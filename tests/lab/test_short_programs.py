@@ -11,9 +11,11 @@ from services_lab.experiments import (
     defeated_deadline,
     fire_and_forget,
     gather_one_fails,
+    lost_exception,
     shielded_cleanup,
     start_handshake,
     swallowed_cancellation,
+    thread_under_timeout,
     two_readers,
     who_cancelled_me,
 )
@@ -48,6 +50,21 @@ SWALLOWED = defeated_deadline.SWALLOWED
     ("judge", "what", "outcome"),
     [
         (fire_and_forget.judge, ran({}), fire_and_forget.Fate.LOST),
+        (
+            lost_exception.judge,
+            ran({"finished": True, "ticks": 19}, stderr=("the peer has gone", lost_exception.OVER)),
+            lost_exception.Outcomes.LOGGED,
+        ),
+        (
+            lost_exception.judge,
+            ran({"finished": True, "ticks": 19}, stderr=(lost_exception.OVER,)),
+            lost_exception.Outcomes.LOST,
+        ),
+        (
+            thread_under_timeout.judge,
+            ran({"running": True, "ticks": 5, "ticks_at_end": 6, "all_ticks": 100}),
+            thread_under_timeout.Fate.TOLD,
+        ),
         (
             defeated_deadline.judge,
             ran({"seconds": 0.02}, SWALLOWED),

@@ -6,9 +6,9 @@ end, and the pool waits for it when it is closed. A handful of such jobs and the
 work that nobody wants. (Python 3.14 has `kill_workers`, which ends every job of the pool.)
 
 With AnyIO's `to_process.run_sync(…, cancellable=True)`, the worker is killed, and another takes its
-place. In Trio, `trio.run_process` kills the process that its task waits for. The asyncio services
-of this project get there by hand, with `create_subprocess_exec` and a `finally`: see
-`orphaned-job`.
+place. In Trio, `trio.run_process` kills the process that its task waits for. asyncio's
+`create_subprocess_exec` leaves it running; with a `finally` that kills it, asyncio does as well
+(column `asyncio`, and the asyncio services of this project: see `orphaned-job`).
 """
 
 import asyncio
@@ -32,6 +32,9 @@ from services_lab.usage import cpu_of, family
 DEADLINE = 0.3
 JOB = 1.0
 """Seconds of CPU time that the job takes: more than it can have had when the deadline passes."""
+
+COMMAND = (sys.executable, "-m", __name__)
+"""The job as a program, for those that start one; its folder is an argument."""
 
 FINISHED = "job-finished"
 """A file that is the last thing which the job does."""
@@ -63,6 +66,21 @@ async def original(report: Report) -> None:
 
 
 async def with_asyncio(report: Report) -> None:
+    """asyncio with a process of its own, and a `finally` that ends it."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            process = await asyncio.create_subprocess_exec(*COMMAND, os.getcwd())
+            try:
+                await process.wait()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+    except TimeoutError:
+        passed(report)
+
+
+async def with_asyncio_pool(report: Report) -> None:
     """asyncio with a pool, and `timeout`."""
     loop = asyncio.get_running_loop()
     with ProcessPoolExecutor(1) as pool:
@@ -85,7 +103,7 @@ async def with_anyio(report: Report) -> None:
 async def with_trio(report: Report) -> None:
     """Trio with a process of its own."""
     with trio.move_on_after(DEADLINE) as deadline:
-        await trio.run_process([sys.executable, "-m", __name__, os.getcwd()])
+        await trio.run_process([*COMMAND, os.getcwd()])
     if deadline.cancelled_caught:
         passed(report)
 
@@ -122,11 +140,18 @@ EXPERIMENT = Experiment(
     why=(
         "A deadline is there to get something back. With asyncio's process pool the caller gets "
         "its time back, and the machine nothing: the job runs to its end, and the program cannot "
-        "end before. Where the process belongs to the task that waits for it, cancelling the task "
-        "kills the process."
+        "end before (original, asyncio-pool). Where the process belongs to the task that waits for "
+        "it, cancelling the task kills the process: AnyIO's workers and Trio's processes do that; "
+        "in asyncio it is a finally of your own around a process of your own (column asyncio)."
     ),
-    subjects=programs(original=original, asyncio=with_asyncio, anyio=with_anyio, trio=with_trio),
-    expected=expect(Fate.ENDED, original=Fate.RUNS_ON, asyncio=Fate.RUNS_ON),
+    subjects=programs(
+        original=original,
+        asyncio=with_asyncio,
+        anyio=with_anyio,
+        trio=with_trio,
+        others={"asyncio-pool": (with_asyncio_pool, "asyncio")},
+    ),
+    expected=expect(Fate.ENDED, original=Fate.RUNS_ON, asyncio_pool=Fate.RUNS_ON),
     run=run,
     figures=(Figure(name="CPU burnt", unit="s", is_main=True),),
     differences=(12,),

@@ -1,9 +1,10 @@
 """SIGTERM arrives while a client is sending its list: is the list sorted, and what is left behind?
 
-That is how a service is stopped by systemd, by Docker and by Kubernetes, at every deployment.
-asyncio does nothing about it: the default action of SIGTERM ends the process on the spot. No
-`finally` runs, no reply is sent, and the pool's workers are never told: they stay, with copies of
-the listening socket, so that the port is still taken and clients get in whom nobody serves.
+That is how a service is stopped by systemd, by Docker and by Kubernetes, at every deployment. No
+library does anything about it by itself, Trio no more than asyncio: the default action of SIGTERM
+ends the process on the spot. In the original no `finally` runs, no reply is sent, and the pool's
+workers are never told: they stay, with copies of the listening socket, so that the port is still
+taken and clients get in whom nobody serves.
 
 The other servers take the signal as an event (`trio.open_signal_receiver`,
 `loop.add_signal_handler`), stop accepting, and let what is in flight finish until the grace

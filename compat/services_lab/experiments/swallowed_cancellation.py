@@ -3,7 +3,8 @@
 Code that catches too much is everywhere: `except BaseException` around a call that is to be tried
 again, a `finally` that returns, a library that turns every exception into one of its own. asyncio
 delivers a cancellation once, as an event: caught, it is gone, and the task goes on as if nobody
-had asked. `Task.cancelling()` (3.11) counts that somebody did, but nothing looks at it by itself.
+had asked. Its documentation asks that CancelledError be raised again. `Task.cancelling()` (3.11)
+counts that somebody did, but nothing looks at it by itself.
 
 In Trio cancellation is a state of the scope: whatever was caught, the next checkpoint raises
 Cancelled again. AnyIO does the same on asyncio: it cancels the task anew in each pass of the loop

@@ -2,7 +2,7 @@
 
 asyncio's servers come with a barrier: each connection is a task, or a protocol, of its own that
 nobody awaits. What it raises goes to the loop's exception handler, which logs it, and the
-connection is closed. (`start_server` did not close it before 3.11.6 and 3.12.0: the client was left
+connection is closed. (`start_server` did not close it before 3.11.7 and 3.12.1: the client was left
 hanging, CPython 110894.) So a bug in one connection is a line in the log and nothing more.
 
 `trio.serve_tcp` and AnyIO's `Listener.serve` have none: a handler is a task of the server's

@@ -5,9 +5,9 @@ BusyResourceError in the second task, at once, for streams and for bare sockets.
 StreamReader raises RuntimeError ("read() called while another coroutine is already waiting for
 incoming data"), which is as good.
 
-One floor below, with `loop.sock_recv` (column `original`), asyncio does not notice: the loop has
-place for one reader of a socket, the second task replaces the first, and the first waits for ever
-(Python 3.11, 3.12 and 3.13, on the selector loop).
+One floor below, with `loop.sock_recv` (column `asyncio-socket`), asyncio does not notice: the loop
+has place for one reader of a socket, the second task replaces the first, and the first waits for
+ever (Python 3.11, 3.12 and 3.13, on the selector loop). Trio's sockets do (column `trio-socket`).
 """
 
 import asyncio
@@ -50,6 +50,24 @@ async def read(report: Report, who: str, receive: Callable[[], Awaitable[bytes]]
 
 
 async def original(report: Report) -> None:
+    """A stream."""
+    near, far = connected()
+    reader, writer = await asyncio.open_connection(sock=near)
+
+    async def receive() -> bytes:
+        return await reader.read(RECEIVE_BYTES)
+
+    with far:
+        first = asyncio.create_task(read(report, "first", receive), name="first reader")
+        await asyncio.sleep(SETTLE)
+        second = asyncio.create_task(read(report, "second", receive), name="second reader")
+        await asyncio.sleep(SETTLE)
+        await send_two(report, far, asyncio.sleep)
+        await asyncio.wait([first, second], timeout=PATIENCE)
+        writer.close()
+
+
+async def with_asyncio_socket(report: Report) -> None:
     """A bare socket."""
     near, far = connected()
     loop = asyncio.get_running_loop()
@@ -101,15 +119,31 @@ async def with_trio(report: Report) -> None:
     """A stream."""
     near, far = connected()
     async with trio.SocketStream(trio.socket.from_stdlib_socket(near)) as stream:
-        with far, trio.move_on_after(PATIENCE):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(read, report, "first", stream.receive_some, name="first reader")
-                await trio.sleep(SETTLE)
-                nursery.start_soon(
-                    read, report, "second", stream.receive_some, name="second reader"
-                )
-                await trio.sleep(SETTLE)
-                await send_two(report, far, trio.sleep)
+        await read_twice(report, stream.receive_some, far)
+
+
+async def with_trio_socket(report: Report) -> None:
+    """A bare socket."""
+    near, far = connected()
+    with trio.socket.from_stdlib_socket(near) as sock:
+
+        async def receive() -> bytes:
+            return await sock.recv(RECEIVE_BYTES)
+
+        await read_twice(report, receive, far)
+
+
+async def read_twice(
+    report: Report, receive: Callable[[], Awaitable[bytes]], far: socket.socket
+) -> None:
+    """Read in two tasks of one nursery."""
+    with far, trio.move_on_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, report, "first", receive, name="first reader")
+            await trio.sleep(SETTLE)
+            nursery.start_soon(read, report, "second", receive, name="second reader")
+            await trio.sleep(SETTLE)
+            await send_two(report, far, trio.sleep)
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
@@ -156,11 +190,20 @@ EXPERIMENT = Experiment(
     question="Two tasks read from one connection: is the mistake told?",
     why=(
         "A second reader is always a bug; what counts is whether it is told where it is made. "
-        "Streams of all libraries do. asyncio's bare sockets (column original) replace the first "
-        "reader by the second, and the first never returns."
+        "Streams of all libraries do, the book's as well. asyncio's bare sockets (asyncio-socket) "
+        "replace the first reader by the second, and the first never returns; Trio's refuse."
     ),
-    subjects=programs(original=original, asyncio=with_asyncio, anyio=with_anyio, trio=with_trio),
-    expected=expect(Fate.REFUSED, original=Fate.FORGOTTEN),
+    subjects=programs(
+        original=original,
+        asyncio=with_asyncio,
+        anyio=with_anyio,
+        trio=with_trio,
+        others={
+            "asyncio-socket": (with_asyncio_socket, "asyncio"),
+            "trio-socket": (with_trio_socket, "trio"),
+        },
+    ),
+    expected=expect(Fate.REFUSED, asyncio_socket=Fate.FORGOTTEN, trio_socket=Fate.REFUSED),
     run=run,
     differences=(16,),
     picture="timeline",
