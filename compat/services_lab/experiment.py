@@ -37,7 +37,7 @@ COLUMNS = (
 """The columns of the matrix, in order. `original` is asyncio as the book had it (bare tasks,
 callbacks, `gather`), `asyncio` is today's (TaskGroup, timeout, drain)."""
 
-EXHIBITS = ("plain-trio", "drained-asyncio", "small-reads-asyncio")
+EXHIBITS = ("plain-trio", "drained-asyncio", "asyncio-4k")
 """Columns of the experiments that show what a technique brings and what a library brings."""
 
 PYTHON = sys.version_info[:2]

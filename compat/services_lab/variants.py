@@ -118,6 +118,10 @@ EXHIBIT_VARIANTS: Mapping[str, Variant] = {
         services=("dns",),
         command=(name, "serve"),
     )
-    for name, runtime in (("plain-trio", "trio"), ("drained-asyncio", "asyncio"))
+    for name, runtime in (
+        ("plain-trio", "trio"),
+        ("drained-asyncio", "asyncio"),
+        ("asyncio-4k", "asyncio"),
+    )
 }
 """Servers that isolate one idea to be measured; they answer rightly, but are no services."""

@@ -39,6 +39,15 @@ def serve_drained_asyncio(sock: socket.socket, respond: Respond) -> None:
     asyncio.run(drained_asyncio.serve_dns_udp(sock, respond))
 
 
+def serve_asyncio_4k(sock: socket.socket, respond: Respond) -> None:
+    """Run `asyncio_4k` until Ctrl-C."""
+    import asyncio
+
+    from services_lab.exhibits import asyncio_4k
+
+    asyncio.run(asyncio_4k.serve_dns_udp(sock, respond))
+
+
 Serve = Callable[[socket.socket, Respond], None]
 
 
@@ -71,6 +80,7 @@ def _add(name: str, serve: Serve) -> None:
 
 _add("plain-trio", serve_plain_trio)
 _add("drained-asyncio", serve_drained_asyncio)
+_add("asyncio-4k", serve_asyncio_4k)
 
 
 if __name__ == "__main__":
