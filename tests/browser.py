@@ -38,6 +38,10 @@ PATIENCE = 60.0
 POLL_INTERVAL = 0.05
 """Seconds between two looks at a page."""
 
+STARTS = 5
+"""How often chromedriver is started until it runs: it takes a free port of IPv4, and gives up if
+that of IPv6 with the same number is not free."""
+
 WIDE, PHONE = 1280, 390
 """Widths of viewports, in CSS pixels: a laptop's, a phone's."""
 
@@ -196,21 +200,24 @@ async def _aside(step: Callable[..., T], *args: Any) -> T:
 @contextmanager
 def running_chromedriver() -> Iterator[str]:
     """Run a chromedriver on a port of its own choice; yield its URL."""
-    process = subprocess.Popen(
-        ["sh", "-c", GUARD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        process_group=0,
-    )
-    with process:  # closes our ends of the pipes, and waits
-        assert process.stdout
-        for line in process.stdout:
-            if found := re.search(r"started successfully on port (\d+)", line):
-                yield f"http://127.0.0.1:{found[1]}"
-                return
-        raise AssertionError("chromedriver has ended without telling its port")
+    said: list[str] = []
+    for _ in range(STARTS):
+        process = subprocess.Popen(
+            ["sh", "-c", GUARD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            process_group=0,
+        )
+        with process:  # closes our ends of the pipes, and waits
+            assert process.stdout
+            for line in process.stdout:
+                said.append(line)
+                if found := re.search(r"started successfully on port (\d+)", line):
+                    yield f"http://127.0.0.1:{found[1]}"
+                    return
+    raise AssertionError(f"chromedriver has ended without telling its port: {''.join(said)}")
 
 
 @contextmanager

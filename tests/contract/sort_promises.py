@@ -201,7 +201,12 @@ async def slow_job(subject: Subject) -> None:
     with written("[sort]\njob_deadline = 0.2\n") as config:
         async with subject.serving(*GNOME, "--config", f"{config}") as server:
             assert await error_of(server, ENDLESS_LIST) == "timeout"
-            assert await sorted_by(server, SHORT) == SHORT_SORTED
+            # The deadline is also that of waiting for a worker, and to replace one takes about as
+            # long: a machine that is busy may need several. (AnyIO starts it within the job's time.)
+            with trio.fail_after(PATIENCE):
+                while (found := await sorted_by(server, SHORT)) != SHORT_SORTED:
+                    assert isinstance(found, dict)
+                    assert found["error"]["code"] in {"busy", "timeout"}
 
 
 @promise("sort")
