@@ -202,7 +202,7 @@ async def slow_job(subject: Subject) -> None:
         async with subject.serving(*GNOME, "--config", f"{config}") as server:
             assert await error_of(server, ENDLESS_LIST) == "timeout"
             # The deadline is also that of waiting for a worker, and to replace one takes about as
-            # long: a machine that is busy may need several. (AnyIO starts it within the job's time.)
+            # long: a machine that is busy may need several. (AnyIO starts it in the job's time.)
             with trio.fail_after(PATIENCE):
                 while (found := await sorted_by(server, SHORT)) != SHORT_SORTED:
                     assert isinstance(found, dict)
