@@ -30,12 +30,11 @@ class Watched:
     """A loop's thread and a watchdog's looks at it, on a clock that is told what time it is."""
 
     def __init__(self) -> None:
-        self.judge = Judge(THRESHOLD)
         self.now = 100.0
         self.used = 5.0
         self.step: object = None
         self.began = 0.0
-        self.look()
+        self.judge = Judge(THRESHOLD, self.now, self.used)
 
     def look(self) -> tuple[float, float, int] | None:
         """Look once; return what was found, in hundredths."""

@@ -101,7 +101,7 @@ async def watch_steps(
 
     def look() -> None:
         token.run_sync_soon(looks.set)
-        _look_until(stop, steps, Judge(threshold), report, thread)
+        _look_until(stop, steps, threshold, report, thread)
 
     async with trio.open_nursery() as nursery:
         trio.lowlevel.add_instrument(steps)
@@ -146,14 +146,15 @@ class Judge:
 
     Args:
         threshold: Seconds.
+        now, used: As for `look`, when the looking begins.
     """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, now: float, used: float) -> None:
         self._threshold = threshold
-        self._looked = math.inf  # there was no look before the first
-        self._used = 0.0
+        self._looked = now
+        self._used = used
         self._step: object = None
-        self._used_before = 0.0
+        self._used_before = used
         self._lost = 0.0
         self._next_length = threshold
         self._next_report = -math.inf
@@ -202,12 +203,13 @@ class Judge:
 def _look_until(
     stop: threading.Event,
     steps: _Steps,
-    judge: Judge,
+    threshold: float,
     report: Callable[[BusyStep], object],
     thread: int,
 ) -> None:
     """Look at the loop that runs in `thread` every INTERVAL, until `stop`."""
     used = _processor_clock(thread)
+    judge = Judge(threshold, time.monotonic(), used())
     while not stop.wait(INTERVAL):
         current = steps.current
         task, began = current or (None, 0.0)
