@@ -11,13 +11,14 @@ There is no script, and a Content-Security-Policy that would allow none: what is
 sign and a word say.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from services_lab.experiment import COLUMNS, EXHIBITS, Family, Figure, Verdict
+from services_lab.experiment import COLUMNS, Family, Figure, Verdict
 from services_lab.pictures.drawings import Drawing, drawings
 from services_lab.pictures.style import STYLE, both
 from services_lab.results import ColumnResult, ExperimentResult, Results
@@ -41,17 +42,26 @@ SIGNS = {
     Verdict.GOOD: "as one would wish",
     Verdict.FAIR: "with a catch",
     Verdict.BAD: "a trap",
-    Verdict.MEASURED: "measured; ratio to the first in the row",
 }
+
+RATIO = "×0.5"
+"""A sign for what is measured: half of the first in its row."""
+
+SPELT = {"ctrl c": "Ctrl-C", "dns": "DNS", "eof": "EOF", "sigterm": "SIGTERM", "tcp": "TCP"}
+"""Words of names that are written in another way."""
+
+MOST_COLUMNS = 6
+"""Columns of a table whose cells have their ratios beside the values; below, where there are more.
+"""
+
+LAST = 1000
+"""Where experiments stand that no difference in docs is about: after the others."""
 
 NOT_HERE = "–"
 """The sign of what could not be asked on this machine."""
 
 FAILED = "!"
 """The sign of an observation that could not be made."""
-
-MOST_ROWS = 8
-"""Figures up to which they are columns of a table; more are rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +77,14 @@ class Cell:
 def page(results: Results) -> str:
     """Return the report of `results` as an HTML document."""
     style = STYLE + Path(__file__).with_name("report.css").read_text()
-    unexpected = [each for each in results.experiments if each.complaints]
+    experiments = sorted(results.experiments, key=_order)
+    unexpected = [each for each in experiments if each.complaints]
     parts = [
         _head(results, unexpected),
-        _matrix(results.experiments),
-        *(_family(family, results.experiments) for family in Family),
+        _matrix(experiments),
+        *(_family(family, experiments) for family in Family),
         _conditions(results),
-        _sources(results.experiments),
+        _sources(experiments),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -84,6 +95,11 @@ def page(results: Results) -> str:
         f"<title>The services lab: what a nursery changes</title>\n<style>\n{style}</style>\n"
         "</head>\n<body>\n" + "\n".join(filter(None, parts)) + "\n</body>\n</html>\n"
     )
+
+
+def _order(result: ExperimentResult) -> tuple[int, str]:
+    """Return where an experiment stands: as in the table of differences, simple things first."""
+    return min(result.differences, default=LAST), result.name
 
 
 def _head(results: Results, unexpected: Sequence[ExperimentResult]) -> str:
@@ -115,8 +131,8 @@ def _head(results: Results, unexpected: Sequence[ExperimentResult]) -> str:
 def _matrix(experiments: Sequence[ExperimentResult]) -> str:
     if not experiments:
         return "<p>Nothing was measured.</p>"
-    present = {each.column for one in experiments for each in one.columns}
-    columns = [each for each in (*COLUMNS, *EXHIBITS) if each in present]
+    present = {_place(each.column)[0] for one in experiments for each in one.columns}
+    columns = [each for each in COLUMNS if each in present]
     head = "".join(f'<th scope="col"><span>{_t(name)}</span></th>' for name in columns)
     bodies = []
     for family in Family:
@@ -127,11 +143,16 @@ def _matrix(experiments: Sequence[ExperimentResult]) -> str:
                 f'<tbody>\n<tr class="group"><th scope="rowgroup">{title}</th>'
                 f'<td colspan="{len(columns)}"></td></tr>\n' + "\n".join(rows) + "\n</tbody>"
             )
-    signs = [f'<span class="{_look(each)}">{each.value}</span> {SIGNS[each]}' for each in Verdict]
-    signs.append(f"<span>{NOT_HERE}</span> not to be had here")
+    signs = [f'<span class="{_look(each)}">{each.value}</span> {told}'
+             for each, told in SIGNS.items()]  # fmt: skip
+    signs.append(f"<span>{RATIO}</span> measured: half of the first in the row")
+    signs.append("empty: not asked")
+    if any(each.missing for one in experiments for each in one.columns):
+        signs.append(f"<span>{NOT_HERE}</span> not to be had here")
     return (
         '<section aria-labelledby="matrix">\n<h2 id="matrix">At a glance</h2>\n'
-        f'<p class="legend">{" · ".join(signs)}</p>\n'
+        '<p class="legend"><b>original</b>: asyncio as the book had it · <b>asyncio</b>: as it is '
+        f"written today, with TaskGroup<br>{' · '.join(signs)}</p>\n"
         f'{_scrolled("the matrix")}<table class="matrix">\n'
         f"<thead><tr><td></td>{head}</tr></thead>\n"
         + "\n".join(bodies)
@@ -145,7 +166,12 @@ def _matrix_row(result: ExperimentResult, columns: Sequence[str]) -> str:
         name, kind = _place(column.column)
         cells[name].append(_cell(result, column, kind))
     mark = ' <strong class="bad">not as expected</strong>' if result.complaints else ""
-    row = f'<th scope="row"><a href="#{_id(result)}">{_t(_title(result))}</a>{mark}</th>'
+    told = f'<span class="question">{_t(result.question)}</span>'
+    if result.main_figure and _is_measured(result):
+        figure = result.main_figure
+        measured = ", ".join(filter(None, (_t(figure.name), _better(figure))))
+        told += f'<span class="question">{measured}</span>'
+    row = f'<th scope="row"><a href="#{_id(result)}">{_t(_title(result))}{told}</a>{mark}</th>'
     for name in columns:
         shown = "".join(_cell_html(result, each) for each in cells[name])
         row += f"<td>{shown}</td>"
@@ -154,13 +180,14 @@ def _matrix_row(result: ExperimentResult, columns: Sequence[str]) -> str:
 
 def _place(column: str) -> tuple[str, str]:
     """Return the column of the matrix where a result's column is shown, and what is special to it:
-    `trio-barrier` is Trio, with a barrier."""
-    known = [*COLUMNS, *EXHIBITS]
-    if column in known:
+    `trio-barrier` is Trio, with a barrier, `plain-trio` is Trio, plain."""
+    if column in COLUMNS:
         return column, ""
-    for name in sorted(known, key=len, reverse=True):
+    for name in sorted(COLUMNS, key=len, reverse=True):
         if column.startswith(f"{name}-"):
             return name, column.removeprefix(f"{name}-")
+        if column.endswith(f"-{name}"):
+            return name, column.removesuffix(f"-{name}")
     return column, ""
 
 
@@ -177,10 +204,21 @@ def _cell(result: ExperimentResult, column: ColumnResult, kind: str) -> Cell:
         return Cell(sign, look, seen.words, kind)
     told = f"{seen.words}; {figure.name} {human(values.median, figure.unit)}"
     if seen.verdict is Verdict.MEASURED:
-        ratio = ratio_to_base(result, column, figure.name)
-        return Cell("", look, told, human_ratio(ratio.median) if ratio
-                    else human(values.median, figure.unit))  # fmt: skip
+        ratio = ratio_to_base(result, column, figure.name) if _has_ratios(result, figure) else None
+        number = human_ratio(ratio.median) if ratio else human(values.median, figure.unit)
+        return Cell(number, look, told, kind)
     return Cell(sign, look, told, kind)
+
+
+def _is_measured(result: ExperimentResult) -> bool:
+    """Tell whether nothing happened that is better or worse: all was only measured."""
+    return all(seen.verdict is Verdict.MEASURED for each in result.columns for seen in each.seen)
+
+
+def _has_ratios(result: ExperimentResult, figure: Figure) -> bool:
+    """Tell whether the matrix compares values: counts speak for themselves, and what is not in
+    the matrix is nothing to compare with."""
+    return bool(figure.unit and result.base and _place(result.base.column)[0] in COLUMNS)
 
 
 def _cell_html(result: ExperimentResult, cell: Cell) -> str:
@@ -225,9 +263,7 @@ def _experiment(result: ExperimentResult) -> str:
 
 def _outcomes(result: ExperimentResult) -> str:
     """Return what happened in each column, in words; "" if all was only measured."""
-    if all(
-        seen.verdict is Verdict.MEASURED for each in result.columns for seen in each.seen
-    ) and not any(each.missing or each.errors for each in result.columns):
+    if _is_measured(result) and not any(each.missing or each.errors for each in result.columns):
         return ""
     rows = []
     for column in result.columns:
@@ -236,10 +272,15 @@ def _outcomes(result: ExperimentResult) -> str:
         unexpected = " <strong>(unexpected)</strong>" if column.unexpected else ""
         rows.append(
             f'<div><dt>{_t(column.column)}</dt><dd class="{cell.look}">'
-            f'<b aria-hidden="true">{_t(cell.sign or Verdict.MEASURED.value)}</b> '
+            f'<b aria-hidden="true">{_t(_sign(column) or cell.sign)}</b> '
             f"<span>{_t(words)}{unexpected}</span></dd></div>"
         )
     return f'<dl class="outcomes">{"".join(rows)}</dl>'
+
+
+def _sign(column: ColumnResult) -> str:
+    """Return the sign of what happened in a column; "" if nothing was seen."""
+    return column.shown.verdict.value if column.shown and not column.missing else ""
 
 
 def _pictures(result: ExperimentResult) -> Iterable[str]:
@@ -259,7 +300,7 @@ def _picture(drawing: Drawing) -> str:
 def _figures(result: ExperimentResult) -> str:
     figures = [each for each in result.figures if any(c.values(each.name) for c in result.columns)]
     columns = [each for each in result.columns if each.seen]
-    if not figures:
+    if not figures or _bars_tell(result, figures):
         return ""
     cells = {
         (figure.name, column.column): _figure(result, column, figure)
@@ -268,7 +309,7 @@ def _figures(result: ExperimentResult) -> str:
     }
     names = {figure.name: f"{_t(figure.name)}<br><small>{_better(figure)}</small>"
              for figure in figures}  # fmt: skip
-    if len(figures) <= MOST_ROWS:
+    if len(figures) <= len(columns):
         head = [names[figure.name] for figure in figures]
         rows = [
             (_t(column.column), [cells[figure.name, column.column] for figure in figures])
@@ -285,10 +326,17 @@ def _figures(result: ExperimentResult) -> str:
         f'<tr><th scope="row">{name}</th>{"".join(f"<td>{each}</td>" for each in row)}</tr>'
         for name, row in rows
     )
+    dense = " dense" if len(head) > MOST_COLUMNS else ""
     return (
-        f'{_scrolled(f"figures of {result.name}")}<table class="figures">'
+        f'{_scrolled(f"figures of {result.name}")}<table class="figures{dense}">'
         f"<thead><tr><td></td>{head_html}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _bars_tell(result: ExperimentResult, figures: Sequence[Figure]) -> bool:
+    """Tell whether bars show all that a table would: one figure, measured once."""
+    once = all(len(each.values(figure.name)) < 2 for each in result.columns for figure in figures)
+    return result.picture == "bars" and len(figures) == 1 and once
 
 
 def _figure(result: ExperimentResult, column: ColumnResult, figure: Figure) -> str:
@@ -429,7 +477,10 @@ def _look(verdict: Verdict) -> str:
 
 
 def _title(result: ExperimentResult) -> str:
-    return result.name.replace("-", " ")
+    words = result.name.replace("-", " ")
+    for word, spelt in SPELT.items():
+        words = re.sub(rf"\b{word}\b", spelt, words)
+    return words
 
 
 def _id(result: ExperimentResult) -> str:

@@ -45,11 +45,9 @@ def human_duration(seconds: float) -> str:
 
 def _scale(value: float, unit: str) -> tuple[float, str]:
     scales = SCALES.get(unit)
-    if scales is None:
+    if scales is None or not value:
         return 1.0, unit
-    return next(
-        (each for each in scales if abs(value) >= each[0]), (scales[-1] if value else scales[0])
-    )
+    return next((each for each in scales if abs(value) >= each[0]), scales[-1])
 
 
 def _digits(value: float) -> str:

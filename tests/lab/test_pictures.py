@@ -178,6 +178,25 @@ def test_an_orphan_outlives_its_parent() -> None:
     assert read_lanes(late).lanes[1].orphaned is None
 
 
+def test_a_task_of_trio_is_no_orphan() -> None:
+    """`Nursery.start` hands a task over, so it may outlive the one that started it, not its owner;
+    it stands below the nearest ancestor that is shown."""
+    handed_over = in_order(
+        born(0.0, 1, "main"),
+        born(0.0, 2, "starter", 1),
+        born(0.01, 3, "worker", 2),
+        TaskEvent(0.02, What.READY, 3),
+        ended(0.1, 2, "returned"),
+        TaskEvent(9.0, What.MARK, 0, "later"),
+        ended(10.0, 3, "returned"),
+        ended(10.0, 1, "returned"),
+    )
+    main, worker = read_lanes(handed_over).lanes
+    assert (worker.orphaned, worker.depth, main.depth) == (None, 1, 0)
+    unknown = [each for each in handed_over if each.what is not What.READY]
+    assert read_lanes(unknown).lanes[1].orphaned is not None
+
+
 @pytest.mark.parametrize(("back", "orphaned"), [(0.3, 0.3), (0.9, None)])
 def test_a_thread_is_orphaned_when_its_task_goes_on(back: float, orphaned: float | None) -> None:
     """Whoever waits for a thread does not run; if it runs, nobody waits for the thread."""
@@ -261,6 +280,33 @@ def test_timelines_share_an_axis(width: int) -> None:
         line.get("x1") for line in parsed(svg).iter("line") if line.get("class") == "lab-grid"
     ]
     assert gridlines[: len(gridlines) // 2] == gridlines[len(gridlines) // 2 :]
+
+
+def test_a_task_that_was_killed_ends_with_its_recording() -> None:
+    """Its lane does not go on for as long as that of another recording."""
+    killed = in_order(born(0.0, 1, "killed"), TaskEvent(0.5, What.MARK, 1, "killed"))
+    long = in_order(born(0.0, 1, "main"), ended(1.0, 1, "returned"))
+    svg = timelines({"one": killed, "other": long}, title="t")
+    ends = [
+        max(map(float, re.findall(r"[MLH]([\d.]+)", each.get("d", ""))))
+        for each in parsed(svg).iter("path")
+        if each.get("class") == "lab-wait"
+    ]
+    axis = [float(each.get("x1", 0)) for each in parsed(svg).iter("line")]
+    assert ends[0] == pytest.approx((min(axis) + ends[1]) / 2, abs=1)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("end", [0.00019, 0.0151, 0.31, 0.777, 1.9, 12.0, 100.0])
+def test_times_at_the_axis_keep_apart(end: float, width: int) -> None:
+    """One time at the axis is not read as a part of the next."""
+    svg = timeline(
+        in_order(born(0.0, 1, "main"), ended(end, 1, "returned")), title="t", width=width
+    )
+    times = [each for each in texts(svg) if re.fullmatch(r"0|[\d.]+ (s|ms|µs)", each.text)]
+    assert len(times) > 1
+    for one, other in itertools.pairwise(sorted(times, key=lambda each: each.left)):
+        assert other.left - one.right >= 4, (one, other)
 
 
 def test_the_legend_tells_only_what_there_is() -> None:
@@ -391,6 +437,8 @@ def test_bars_of_any_size(value: float) -> None:
     """A single value, nothing or a great deal, is a picture too."""
     svg = bars([Bar("trio", Spread(value, value, value, 1))], figure="lost", unit="", width=NARROW)
     assert_legible(svg)
+    [bar] = parsed(svg).iter("rect")
+    assert (float(bar.get("width", 0)) > 0) == (value > 0)
 
 
 # Curves
@@ -435,6 +483,16 @@ def test_a_curve_is_legible(width: int) -> None:
     assert "(1) inline loop and process loop cross at 50" in found
     told = parsed(svg).findtext("desc") or ""
     assert "process loop: 30.0 µs at 10, 30.0 µs at 100, 40.0 µs at 1,000, 300 µs at 10,000" in told
+
+
+def test_numbers_of_crossings_keep_apart() -> None:
+    """Where many lines cross in one place, each crossing still has a number that can be read."""
+    steep = {f"{n}": line(10.0 ** (4 - n), 10.0**n) for n in range(1, 5)}
+    svg = curve(steep, title="t", unit="s")
+    numbers = [each for each in texts(svg) if re.fullmatch(r"\(\d\)", each.text)]
+    assert len(numbers) == 6
+    for one, other in itertools.combinations(numbers, 2):
+        assert not one.overlaps(other), (one, other)
 
 
 @drawing
@@ -575,6 +633,19 @@ def test_timelines_of_a_result() -> None:
         [name for name in ("original", "asyncio", "trio") if name in shown(each.draw(WIDE))]
         for each in found
     ] == [["original", "trio"], ["asyncio"]]
+
+
+def test_the_first_task_of_a_program_is_its_main() -> None:
+    """The name of a program's function says no more than its column; a server's task keeps its."""
+    named = in_order(
+        born(0.0, 1, "<init>"), born(0.0, 2, "some.with_trio", 1), born(0.1, 3, "child", 2)
+    )
+    recorded = Seen(round=0, outcome="X", verdict=Verdict.GOOD, words="x", events=tuple(named))
+    program = ColumnResult(column="trio", seen=(recorded,), code="async def with_trio(): ...")
+    server = ColumnResult(column="original", seen=(recorded,))
+    [found] = drawings(result("timeline", (), program, server))
+    lanes = [each for each in shown(found.draw(WIDE)) if each in ("main", "with_trio", "└ child")]
+    assert lanes == ["with_trio", "└ child", "main", "└ child"]
 
 
 def test_bars_of_a_result() -> None:

@@ -96,6 +96,12 @@ def read(results: Results) -> Reader:
     return reader
 
 
+def matrix(results: Results) -> str:
+    """Return the rows of the matrix."""
+    html = page(results)
+    return html[html.index("<tbody>") : html.index("</tbody>")]
+
+
 def with_one(experiment: ExperimentResult) -> Results:
     """Return the results of one experiment."""
     return Results(conditions=CONDITIONS, experiments=(experiment,))
@@ -145,11 +151,40 @@ def test_what_is_special_to_a_column_stands_in_the_column_of_its_library() -> No
 def test_measurements_are_told_as_ratio_and_range() -> None:
     """The base as it is, others by their ratio, all with the lowest and the highest."""
     html = page(RESULTS)
-    assert "<small>2 ms</small>" in html
-    assert "<small>×0.50</small>" in html
+    assert '<b aria-hidden="true">2 ms</b>' in html
+    assert '<b aria-hidden="true">×0.50</b>' in html
     assert "<b>2 ms</b><br><small>(1 to 3)</small>" in html
     assert "lower is better" in html
     assert "original, trio: the lab&#x27;s own, 20 % busy" in html
+
+
+def test_what_cannot_be_compared_is_shown_as_it_is() -> None:
+    """Counts, and what is measured against something that is not in the matrix, have no ratio."""
+    count = replace(SPEED, figures=(replace(SPEED.figures[0], unit=""),))
+    assert "×" not in (row := matrix(with_one(count)))
+    assert '<b aria-hidden="true">0.002</b>' in row
+    threads = replace(
+        SPEED, columns=(replace(SPEED.columns[0], column="threads"), SPEED.columns[1])
+    )
+    assert '<b aria-hidden="true">500 µs</b>' in matrix(with_one(threads))
+
+
+def test_simple_things_come_first() -> None:
+    """Experiments stand in the order of the differences that they show, in matrix and text."""
+    late, early = (replace(BEHAVIOUR, name=f"n{n}", differences=(n,)) for n in (9, 2))
+    html = page(Results(conditions=CONDITIONS, experiments=(BEHAVIOUR, late, early)))
+    places = [html.index(f'id="{name}"') for name in ("n2", "n9", "lost-thing")]
+    assert places == sorted(places)
+
+
+def test_a_table_is_no_wider_than_it_must_be() -> None:
+    """Whatever is more, columns or figures, goes down; one figure that bars show needs no table."""
+    assert '<table class="figures' not in page(with_one(replace(SPEED, columns=(
+        column("original", 1.0), column("trio", 2.0)))))  # fmt: skip
+    several = tuple(replace(SPEED.figures[0], name=f"time {n}") for n in range(3))
+    seen = replace(MEASURED, figures={each.name: 1.0 for each in several})
+    wide = replace(SPEED, figures=several, columns=(column("trio", seen=(seen,)),))
+    assert page(with_one(wide)).count('<th scope="row">time ') == 3
 
 
 def test_a_section_has_pictures_evidence_and_programs() -> None:

@@ -15,6 +15,7 @@ from services_lab.units import human, human_duration, human_ratio, human_spread
         (1.5e-3, "s", "1.50 ms"),
         (5734.0, "B", "5.60 KiB"),
         (12.0, "B", "12 B"),
+        (0.0, "B", "0 B"),
         (151_234.0, "/s", "151 k/s"),
         (-0.002, "s", "-2 ms"),
         (7.0, "", "7"),

@@ -129,7 +129,7 @@ def _caption(figure: str, lower_is_better: bool | None, width: int) -> str:
 def _bar(row: Bar, left: float, right: float, scale: float, y: float) -> str:
     """Return a bar and its range; what is beyond `right` is cut, and has no end there."""
     look = "7" if row.is_base else "1" if row.name == "trio" else "6"
-    wide = max(row.values.median * scale, 1.0)
+    wide = max(row.values.median * scale, 1.0 if row.values.median else 0.0)
     drawn = tag("rect", x=left, y=y - BAR / 2, width=wide, height=BAR, class_=f"lab-fill-{look}")
     if row.values.count > 1:
         low, high = left + row.values.low * scale, left + row.values.high * scale

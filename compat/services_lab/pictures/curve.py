@@ -33,6 +33,9 @@ MOST_COMPARED = 4
 MOST_CROSSINGS = 6
 """More rings than that hide the lines."""
 
+RING = 8
+"""The radius of the ring around a crossing."""
+
 CLEARLY = 1.1
 """The ratio from which on two values are taken to differ."""
 
@@ -112,8 +115,7 @@ def curve(
     for name, points in series.items():
         content.append(_line(looks[name], name, points, x, y, unit))
     found = crossings(series)[:MOST_CROSSINGS] if len(series) <= MOST_COMPARED else []
-    for index, (_, _, size, value) in enumerate(found, 1):
-        content.append(_ring(index, x(size), y(value)))
+    content += _rings([(x(size), y(value)) for _, _, size, value in found])
     entries = [(_sample(looks[name]), name) for name in series]
     markup, end = legend(entries, width, bottom + 46)
     content.append(markup)
@@ -218,9 +220,25 @@ def _sample(index: int) -> str:
     return line + _dot(index, 9, 0)
 
 
-def _ring(index: int, x: float, y: float) -> str:
-    ring = tag("circle", cx=x, cy=y, r=8, fill="none", class_="lab-ink", stroke_width=1.4)
-    return ring + label(x, y - 12, f"({index})", "lab-small lab-over", "middle")
+def _rings(places: Sequence[tuple[float, float]]) -> list[str]:
+    """Return a ring for each place; its number stands above it, or where there is none yet."""
+    drawn = []
+    numbers: list[tuple[float, float]] = []
+    for index, (x, y) in enumerate(places, 1):
+        drawn.append(
+            tag("circle", cx=x, cy=y, r=RING, fill="none", class_="lab-ink", stroke_width=1.4)
+        )
+        around = ((0, -12), (0, 21), (-20, 4), (20, 4), (-20, -13), (20, -13), (-20, 22), (20, 22))
+        taken = [*numbers, *(place for place in places if place != (x, y))]
+        free = [
+            (x + right, y + down)
+            for right, down in around
+            if all(abs(x + right - a) > 18 or abs(y + down - b) > 14 for a, b in taken)
+        ]
+        place = free[0] if free else (x, y - 12)
+        numbers.append(place)
+        drawn.append(label(*place, f"({index})", "lab-small lab-over", "middle"))
+    return drawn
 
 
 def _told(series: Mapping[str, Points], unit: str) -> Iterable[str]:

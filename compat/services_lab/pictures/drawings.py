@@ -10,15 +10,16 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from services_lab.pictures.bars import Bar, bars
 from services_lab.pictures.curve import Points, curve
+from services_lab.pictures.lanes import is_of_runtime
 from services_lab.pictures.timeline import timelines
 from services_lab.results import ColumnResult, ExperimentResult
 from services_lab.statistics import ratio_to_base, spread
-from trio_services.sans_io.task_events import TaskEvent
+from trio_services.sans_io.task_events import TaskEvent, What
 
 FEW = 4
 """Series that people compare in one picture without effort."""
@@ -66,9 +67,23 @@ def _timeline(recorded: Mapping[str, Sequence[TaskEvent]], title: str, width: in
 
 
 def _events(column: ColumnResult) -> Sequence[TaskEvent]:
-    """Return the events of the observation that stands for a column, or of any that has some."""
+    """Return the events of the observation that stands for a column, or of any that has some.
+
+    A program's first task is its main function, whose name says no more than that of its column.
+    """
     seen = [column.shown, *column.seen] if column.shown else []
-    return next((each.events for each in seen if each.events), ())
+    events = next((each.events for each in seen if each.events), ())
+    if not column.code:
+        return events
+    births = (
+        index
+        for index, each in enumerate(events)
+        if each.what is What.SPAWNED and not is_of_runtime(each.name)
+    )
+    main = next(births, None)
+    return [
+        replace(each, name="main") if index == main else each for index, each in enumerate(events)
+    ]
 
 
 def _bars(result: ExperimentResult) -> list[Drawing]:

@@ -3,7 +3,8 @@
 The runtime's own tasks are left out. A task that goes on after the one that started it has ended is
 *orphaned* from then on: nobody waits for it, sees its exception, or cancels it. So is a thread when
 the task that started it goes on without it. Nothing is said of those that live on for a moment
-only, while a loop shuts down.
+only, while a loop shuts down, nor of Trio's tasks, for each is in a nursery that waits for it:
+`Nursery.start` hands a task over to another one than that of the task which called it.
 
 When there are too many tasks, the lanes that are kept are those in which something happened
 (cancelled, raised, orphaned), those that were there first, and their ancestors.
@@ -114,12 +115,19 @@ def read_lanes(events: Sequence[TaskEvent], most: int = MOST_LANES) -> Recorded:
     start = -0.05 * end if outside else 0.0
     lanes = _lanes(events, begin, end)
     shown = [lane for lane in lanes.values() if lane.ended is None or lane.ended >= start]
-    _find_orphans(lanes, end)
+    if not _is_of_trio(events):
+        _find_orphans(lanes.values(), lanes, end)
+    _find_orphans([lane for lane in lanes.values() if lane.is_thread], lanes, end)
     kept = _most_telling(shown, lanes, most)
     names = Counter(lane.name for lane in shown if lane.task not in kept)
-    ordered = tuple(_in_order([lane for lane in shown if lane.task in kept]))
+    ordered = tuple(_in_order([lane for lane in shown if lane.task in kept], lanes))
     marks = [Marked(each.at - begin, each.name) for each in events if each.what is What.MARK]
     return Recorded(ordered, tuple(marks), dict(names.most_common()), start, end)
+
+
+def is_of_runtime(name: str) -> bool:
+    """Tell whether a task of that name is the runtime's own, which has no lane."""
+    return bool(_OF_THE_RUNTIME.fullmatch(name))
 
 
 def short_name(name: str) -> str:
@@ -140,7 +148,7 @@ def _lanes(events: Iterable[TaskEvent], begin: float, end: float) -> dict[int, L
             parent = event.parent
             while parent in hidden:
                 parent = hidden[parent]
-            if _OF_THE_RUNTIME.fullmatch(event.name):
+            if is_of_runtime(event.name):
                 hidden[event.task] = parent
             else:
                 known = parent if parent in lanes else None
@@ -168,8 +176,13 @@ def _lanes(events: Iterable[TaskEvent], begin: float, end: float) -> dict[int, L
     return lanes
 
 
-def _find_orphans(lanes: Mapping[int, Lane], end: float) -> None:
-    for lane in lanes.values():
+def _is_of_trio(events: Iterable[TaskEvent]) -> bool:
+    """Tell whether Trio's scheduler was recorded: asyncio does not tell when a task is ready."""
+    return any(event.what is What.READY for event in events)
+
+
+def _find_orphans(among: Iterable[Lane], lanes: Mapping[int, Lane], end: float) -> None:
+    for lane in among:
         parent = lanes[lane.parent] if lane.parent is not None else None
         if parent is None:
             continue
@@ -204,12 +217,16 @@ def _most_telling(shown: Sequence[Lane], lanes: Mapping[int, Lane], most: int) -
     return kept
 
 
-def _in_order(lanes: Sequence[Lane]) -> Iterable[Lane]:
-    """Yield each lane after its parent, and tell it how deep it is."""
+def _in_order(lanes: Sequence[Lane], every: Mapping[int, Lane]) -> Iterable[Lane]:
+    """Yield each lane after the nearest of its ancestors that is shown, and tell it how deep it
+    is."""
     shown = {lane.task for lane in lanes}
     children: dict[int | None, list[Lane]] = {}
     for lane in sorted(lanes, key=lambda lane: (lane.born, lane.task), reverse=True):
-        children.setdefault(lane.parent if lane.parent in shown else None, []).append(lane)
+        above = lane.parent
+        while above is not None and above not in shown:
+            above = every[above].parent
+        children.setdefault(above, []).append(lane)
     waiting = children.get(None, [])
     while waiting:
         lane = waiting.pop()

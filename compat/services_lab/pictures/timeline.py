@@ -49,6 +49,11 @@ BAR = 12
 INDENT = 12
 """How much further right a child's name begins."""
 
+MOST_TICKS = 8
+
+BETWEEN = 16
+"""Units between one time at the axis and the next, or they are read as one."""
+
 MOST_MARKS = 6
 """Marks of different texts that are told in words; more cannot be told apart."""
 
@@ -87,8 +92,13 @@ class Layout:
         return row + (self.row / 2 if self.is_wide else self.row - BAR / 2 - 4)
 
     def ticks(self) -> list[float]:
-        """Return the times that stand at the axis."""
-        return round_steps(self.start, self.end, 8 if self.is_wide else 4)
+        """Return the times that stand at the axis: as many as leave room between them."""
+        for count in range(MOST_TICKS, 1, -1):
+            found = round_steps(self.start, self.end, count)
+            widest = max((text_width(_time(at, found[-1]), SMALL) for at in found), default=0)
+            if len(found) < 2 or self.x(found[1]) - self.x(found[0]) > widest + BETWEEN:
+                break
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +130,7 @@ def timelines(
     start = min((each.start for each in panels.values()), default=0.0)
     end = max((each.end for each in panels.values()), default=0.0)
     if width >= BREAKPOINT:
-        layout = Layout(width, 176, width - 186, 25, start, end)
+        layout = Layout(width, 180, width - 196, 25, start, end)
     else:
         layout = Layout(width, 6, width - 10, 40, start, end)
     content: list[str] = []
@@ -151,7 +161,7 @@ def _add_panel(
     xs = dict.fromkeys(round(layout.x(mark.at), 1) for mark in recorded.marks)
     content += [_upright(x, y - 4, bottom + 4, "lab-mark") for x in xs]
     content += [_upright(mark.x, mark.y - 9, y - 4, "lab-mark") for mark in marks]
-    content += [_lane(layout, lane, rows[lane.task]) for lane in recorded.lanes]
+    content += [_lane(layout, lane, rows[lane.task], recorded.end) for lane in recorded.lanes]
     content += [label(mark.text_x, mark.y, mark.text, "lab-small lab-over") for mark in marks]
     if recorded.folded:
         bottom += 20
@@ -199,10 +209,10 @@ def _overlaps(span: tuple[float, float], taken: Iterable[tuple[float, float]]) -
     return any(span[0] < right and left < span[1] for left, right in taken)
 
 
-def _lane(layout: Layout, lane: Lane, row: float) -> str:
-    """Return a lane: its bars, its name, and what became of it."""
+def _lane(layout: Layout, lane: Lane, row: float, end: float) -> str:
+    """Return a lane: its bars, its name, and what became of it until the recording's end."""
     y, x = layout.middle(row), layout.x
-    born, ended = x(lane.born), x(layout.end if lane.ended is None else lane.ended)
+    born, ended = x(lane.born), x(end if lane.ended is None else lane.ended)
     orphaned = ended if lane.orphaned is None else x(lane.orphaned)
     runs = merged_bars((x(start), x(end)) for start, end in lane.runs if end >= layout.start)
     owned = [(left, min(right, orphaned)) for left, right in runs if left < orphaned]
