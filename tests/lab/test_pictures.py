@@ -480,7 +480,7 @@ def test_a_curve_is_legible(width: int) -> None:
     assert_legible(svg)
     found = shown(svg)
     assert {*series, "trio: loop", "10", "10,000", "1 ms", "numbers in a list"} <= set(found)
-    assert "(1) inline loop and process loop cross at 50" in found
+    assert "(1) at 50: inline loop crosses process loop" in found
     told = parsed(svg).findtext("desc") or ""
     assert "process loop: 30.0 µs at 10, 30.0 µs at 100, 40.0 µs at 1,000, 300 µs at 10,000" in told
 
@@ -675,7 +675,7 @@ def test_curves_of_a_result() -> None:
     some = Seen(round=0, outcome="X", verdict=Verdict.MEASURED, words="x", figures=values)
     few = drawings(result("curve", figures, column("asyncio", some), column("trio", some)))
     assert [(each.title, each.is_main) for each in few] == [("trio", True), ("asyncio", False)]
-    assert {"a", "b", "(1) a and b cross at 32"} <= set(shown(few[0].draw(WIDE)))
+    assert {"a", "b", "(1) at 32: a crosses b"} <= set(shown(few[0].draw(WIDE)))
     columns = [column(name, some) for name in ("original", "asyncio", "uvloop", "anyio", "trio")]
     many = drawings(result("curve", figures, *columns))
     assert [(each.title, each.is_main) for each in many] == [("a", True), ("b", False)]

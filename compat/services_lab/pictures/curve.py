@@ -121,7 +121,7 @@ def curve(
     content.append(markup)
     told = []
     for index, (one, other, size, _) in enumerate(found, 1):
-        told.append(f"({index}) {one} and {other} cross at {_rough(size)}")
+        told.append(f"({index}) at {_rough(size)}: {one} crosses {other}")
         content.append(label(4, end + 14, shortened(told[-1], width - 8, SMALL), "lab-small"))
         end += 18
     description = "; ".join([*_told(series, unit), *told])
