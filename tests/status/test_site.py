@@ -312,6 +312,20 @@ async def test_sort() -> None:
         assert (await site.post("/sort?algorithm=bogo", b"[]")).status == 400
 
 
+@pytest.mark.parametrize("length", [2**63, 10**20 - 1])
+@pytest.mark.parametrize("algorithm", ["", "?algorithm=gnome"])
+async def test_a_list_of_any_length(
+    length: int, algorithm: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever length is announced, it is refused before anything is read."""
+    async with running() as site, connected(site.addresses["status"]) as client:
+        head = f"POST /sort{algorithm} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n"
+        await client.stream.send_all(f"{head}\r\n".encode())
+        answer = bytes(await client.stream.receive_some())
+        assert answer.startswith(b"HTTP/1.1 413")
+    assert not caplog.records
+
+
 async def test_sort_without_the_service() -> None:
     """Where no list is sorted, there is nothing to post to; and without DNS nothing to ask."""
     async with running(replace(SETTINGS, sort=None)) as site:
@@ -397,6 +411,19 @@ async def test_slow_sort_on_purpose() -> None:
         assert (await site.post("/sort?algorithm=gnome", b"[2,1]")).body == b"[1,2]"
         occurrence = (await site.state())["recent"][0]
         assert (occurrence["who"], occurrence["why"]) == ("gnome sort", "the client left")
+
+
+async def test_slow_sort_of_a_list_that_does_not_come() -> None:
+    """It keeps nobody from a slow sort, and is not waited for longer than the service would."""
+    assert SETTINGS.sort
+    impatient = replace(SETTINGS, dns=None, sort=replace(SETTINGS.sort, read_deadline=0.5))
+    head = b"POST /sort?algorithm=gnome HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n["
+    async with running(impatient) as site, connected(site.addresses["status"]) as client:
+        await client.stream.send_all(head)
+        await site.until_tasks("status connection", 2)  # with the one that asks
+        assert (await site.post("/sort?algorithm=gnome", b"[2,1]")).body == b"[1,2]"
+        with trio.fail_after(PATIENCE):
+            assert bytes(await client.stream.receive_some()).startswith(b"HTTP/1.1 408")
 
 
 async def test_query() -> None:
@@ -488,6 +515,23 @@ async def test_only_so_many_streams() -> None:
                         await other.begin("/events")
                         if (await other.event()).status_code == 200:
                             break
+
+
+@pytest.mark.parametrize("body", [b"", b"Content-Length: 5\r\n"])
+async def test_a_stream_without_its_body(body: bytes) -> None:
+    """HEAD is over with the headers: who asks that and leaves takes no place of a page's."""
+    few = replace(SETTINGS, status=StatusSettings(address=ANY_PORT, streams=1))
+    async with running(few) as site:
+        for _ in range(2):
+            async with connected(site.addresses["status"]) as client:
+                head = b"HEAD /events HTTP/1.1\r\nHost: 127.0.0.1\r\n" + body + b"\r\n"
+                await client.stream.send_all(head)
+                answer = bytes(await client.stream.receive_some())
+                assert answer.startswith(b"HTTP/1.1 200")
+                assert b"text/event-stream" in answer
+        async with connected(site.addresses["status"]) as client:
+            await client.begin("/events")
+            assert (await client.event()).status_code == 200
 
 
 async def test_only_so_many_connections() -> None:

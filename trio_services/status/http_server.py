@@ -37,6 +37,9 @@ MAX_HEAD_BYTES = 16 * 1024
 
 VERSIONS = {b"1.0", b"1.1"}
 
+LENGTHS = {b"content-length", b"transfer-encoding"}
+"""Both in one request would have it longer than it says; RFC 9112 section 6.1 lets us refuse."""
+
 RECEIVE_BYTES = 64 * 1024
 
 IDLE_DEADLINE = 15.0
@@ -119,9 +122,13 @@ async def _next_request(
         if not began:
             began = True
             patience.allow(HEAD_DEADLINE)
-    if isinstance(event, h11.Request) and event.http_version not in VERSIONS:
+    if not isinstance(event, h11.Request):
+        return None
+    if event.http_version not in VERSIONS:
         raise h11.RemoteProtocolError("another version of HTTP", error_status_hint=505)
-    return event if isinstance(event, h11.Request) else None
+    if {name for name, _ in event.headers} >= LENGTHS:
+        raise h11.RemoteProtocolError("two lengths of one body")
+    return event
 
 
 class _Exchange:

@@ -23,6 +23,7 @@ from ipaddress import ip_address
 from pathlib import PurePath
 
 import orjson
+import trio
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -65,6 +66,9 @@ _TYPES = {
 
 MAX_BODY_BYTES = 1024
 """Of a request that says what to cancel."""
+
+BODY_DEADLINE = 5.0
+"""Seconds for it to arrive."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +218,9 @@ class EventStream(Response):
             with self._feed.listening() as next_event:
                 headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
                 await send({"type": "http.response.start", "status": 200, "headers": headers})
+                if scope["method"] == "HEAD":  # nothing would ever be written, nor found unread
+                    await send({"type": "http.response.body", "body": b""})
+                    return
                 first = b"retry: %d\n\n" % RETRY_MILLISECONDS + event(await self._feed.state())
                 await send({"type": "http.response.body", "body": first, "more_body": True})
                 while True:
@@ -276,14 +283,20 @@ def failure(status: int, code: str, message: str) -> Response:
 
 
 async def bounded_body(request: Request) -> bytes:
-    """Return the body of a request that has no reason to be long; raises ValueError if it is."""
+    """Return the body of a request that has no reason to be long.
+
+    Raises:
+        ValueError: It is long, or long in coming.
+    """
     body = b""
-    async with aclosing(request.stream()) as pieces:
-        async for piece in pieces:
-            body += piece
-            if len(body) > MAX_BODY_BYTES:
-                raise ValueError("the body is too long")
-    return body
+    with trio.move_on_after(BODY_DEADLINE):
+        async with aclosing(request.stream()) as pieces:
+            async for piece in pieces:
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise ValueError("the body is too long")
+        return body
+    raise ValueError("the body did not arrive in time")
 
 
 def static_files() -> dict[str, bytes]:

@@ -8,6 +8,7 @@ but one piece, and a client that leaves takes its connection to the service, and
 lives as long as the request. There is one at a time, and the deadline of jobs applies to it too.
 """
 
+import math
 import socket
 import struct
 from contextlib import aclosing, suppress
@@ -71,8 +72,11 @@ class SortEndpoint:
         length = request.headers.get("content-length")
         if length is None:
             return refused(411, ErrorCode.NOT_JSON, "say how long the list is: Content-Length")
+        most = min(self.settings.max_payload, MAX_GNOME_BYTES if algorithm else math.inf)
+        if int(length) > most:
+            return refused(413, ErrorCode.TOO_LARGE, f"{length} bytes are more than {most}")
         if algorithm:
-            return await self._sort_slowly(request, int(length), self.settings)
+            return await self._sort_slowly(request, self.settings)
         try:
             stream = await trio.open_tcp_stream(self.address.host, self.address.port)
         except OSError:
@@ -81,16 +85,16 @@ class SortEndpoint:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return ForwardedSort(stream, request, int(length))
 
-    async def _sort_slowly(self, request: Request, length: int, settings: SortSettings) -> Response:
+    async def _sort_slowly(self, request: Request, settings: SortSettings) -> Response:
         """Sort with gnome sort, in a worker of its own."""
-        if length > min(settings.max_payload, MAX_GNOME_BYTES):
-            message = f"{length} bytes are more than {MAX_GNOME_BYTES}"
-            return refused(413, ErrorCode.TOO_LARGE, message)
+        with trio.move_on_after(settings.read_deadline) as reading:
+            body = await request.body()
+        if reading.cancelled_caught:
+            return refused(408, ErrorCode.TIMEOUT, "the list did not arrive in time")
         if self._gnome_runs:
             return refused(503, ErrorCode.BUSY, "there is a gnome sort already")
         self._gnome_runs = True
         try:
-            body = await request.body()
             return Response(await _gnome_sort(body, settings), 200, dict([_TEXT_JSON]))
         except SortError as error:
             self.recent.error("gnome sort", error.code, error.message)
