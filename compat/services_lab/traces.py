@@ -7,6 +7,9 @@ from typing import Any, cast
 from services_lab.results import Results
 from trio_services.sans_io.task_events import chrome_trace
 
+MOST_TASKS = 2**32
+"""More than there are in a recording. (Numbers in JSON are exact up to 2 ** 53.)"""
+
 
 def write_trace(results: Results, path: Path) -> bool:
     """Write what was recorded; return whether there was anything. The last round is taken.
@@ -23,7 +26,15 @@ def write_trace(results: Results, path: Path) -> bool:
             number += 1
             trace = chrome_trace(recorded[-1].events, f"{experiment.name}: {column.column}")
             events = cast(list[dict[str, Any]], trace["traceEvents"])
-            together += [{**event, "pid": number} for event in events]
+            together += [_of_process(number, event) for event in events]
     if together:
-        path.write_text(json.dumps({"traceEvents": together}) + "\n")
+        path.write_text(json.dumps({"traceEvents": together, "displayTimeUnit": "ms"}) + "\n")
     return bool(together)
+
+
+def _of_process(number: int, event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event of a process; the ids of arrows are those of the whole file."""
+    moved = {**event, "pid": number}
+    if "id" in event:
+        moved["id"] = number * MOST_TASKS + event["id"]
+    return moved

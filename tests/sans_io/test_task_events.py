@@ -47,7 +47,7 @@ def test_a_family() -> None:
         main | {"ph": "M", "name": "thread_name", "args": {"name": "main"}},
         child | {"ph": "M", "name": "thread_name", "args": {"name": "child"}},
         main | {"ph": "X", "name": "main", "cat": "task", "ts": 0.0, "dur": 7000.0, "args": {}},
-        main | step | {"ts": 0.0, "dur": 2000.0, "args": {"ready for µs": 0.0}},
+        main | step | {"ts": 0.0, "dur": 2000.0, "args": {}},
         child
         | {"ph": "X", "name": "child", "cat": "task", "ts": 1000.0, "dur": 6000.0}
         | {"args": {"ended": "cancelled"}},
@@ -60,7 +60,7 @@ def test_a_family() -> None:
         common
         | {"ph": "i", "name": "Ctrl-C", "cat": "mark", "ts": 5000.0, "s": "p", "tid": 1}
         | {"args": {}},
-        child | step | {"ts": 6000.0, "dur": 1000.0, "args": {"ready for µs": 0.0}},
+        child | step | {"ts": 6000.0, "dur": 1000.0, "args": {}},
         child
         | {"ph": "i", "name": "cancelled", "cat": "cancelled", "ts": 6000.0, "s": "t"}
         | {"args": {"note": "woken by main"}},

@@ -101,8 +101,8 @@ class _Lanes:
             case What.READY:
                 self._ready[lane] = at
             case What.STARTED:
-                waited = at - self._ready.pop(lane, at)
-                args = {"ready for µs": round(waited, 3)}
+                ready = self._ready.pop(lane, None)  # asyncio does not tell
+                args = {} if ready is None else {"ready for µs": round(at - ready, 3)}
                 self._steps[lane] = _slice("running", "step", at, lane, args)
             case What.STOPPED | What.EXITED:
                 self._close(self._steps, lane, at)
