@@ -115,6 +115,22 @@ async def test_a_copy_without_sense(said: bytes) -> None:
             await link.ask("report")
 
 
+async def test_a_link_that_is_closed_meanwhile() -> None:
+    """Whoever waits for an answer of a copy that is given up, or asks it then, gets none."""
+    async with linked() as (link, _):
+
+        async def ask() -> None:
+            with pytest.raises(SilentError, match="no answer"):
+                await link.ask("report")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            link.close()
+        await ask()
+
+
 async def test_a_frame_that_is_cut_off_by_cancellation() -> None:
     """What had come of it is kept for the next attempt."""
     ours, theirs = socket.socketpair()

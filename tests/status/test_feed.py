@@ -1,6 +1,6 @@
 """The feed: what states say, when they are made, and for how many, on a mock clock."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import orjson
@@ -20,9 +20,11 @@ from trio_services.status.feed import (
 
 
 @asynccontextmanager
-async def keeping(source: FakeSource, streams: int = 8) -> AsyncIterator[Feed]:
+async def keeping(
+    source: FakeSource, streams: int = 8, used: Callable[[], float] = lambda: 0.0
+) -> AsyncIterator[Feed]:
     """Have a feed kept going."""
-    feed = Feed(source, streams=streams, control=False)
+    feed = Feed(source, streams=streams, control=False, used=used)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(feed.keep)
         yield feed
@@ -90,11 +92,21 @@ async def test_streams_are_limited(autojump_clock: trio.testing.MockClock) -> No
 
 
 async def test_large_trees_come_less_often(autojump_clock: trio.testing.MockClock) -> None:
-    """A tick that takes long is followed by a pause that keeps the share of the time."""
+    """A tick of much work is followed by a pause that keeps the share of the processor."""
     source = FakeSource([report()], slow=1.0)
-    async with keeping(source):
+    async with keeping(source, used=trio.current_time):
         await trio.sleep(10 / BUSY_SHARE)
     assert 10 <= len(source.looked) <= 11
+
+
+async def test_a_copy_that_does_not_answer_makes_nobody_wait(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Waiting is no work: the page hears of the others as soon as the silent one is given up on."""
+    source = FakeSource([report()], slow=1.0)
+    async with keeping(source):
+        await trio.sleep(10.5)
+    assert len(source.looked) == 10
 
 
 async def test_heartbeat(autojump_clock: trio.testing.MockClock) -> None:

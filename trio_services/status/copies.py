@@ -70,7 +70,7 @@ class CopyLink:
             async with self._turn:
                 try:
                     return await self._ask({"ask": ask, **arguments})
-                except (OSError, ValueError, LookupError) as error:
+                except (OSError, ValueError, LookupError, trio.ClosedResourceError) as error:
                     raise SilentError(f"no answer: {error}") from None
         raise SilentError(f"no answer within {ANSWER_DEADLINE:g} s")
 

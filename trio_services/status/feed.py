@@ -1,8 +1,9 @@
 """The state of the services as one value, made twice a second for everybody who watches.
 
 While somebody listens, each tick makes one state and its JSON, which all listeners send. Who is
-slow misses some, since nothing but the latest is kept. A tick takes no more than a part of the
-time, BUSY_SHARE, however large the tree is; then ticks come less often.
+slow misses some, since nothing but the latest is kept. Ticks take no more than a part of the
+processor, BUSY_SHARE, however large the tree is; then they come less often. A copy that does not
+answer is waited for, which takes none.
 
 Rates and percentiles are of the last seconds. So counters are sampled at each tick, also while
 nobody listens. All of the status service (this, the loop's lag, the watchdog) takes 4 ms of CPU a
@@ -11,6 +12,7 @@ second then, and 6 while a page is open.
 
 import os
 import platform
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ TICK = 0.5
 """Seconds between two states."""
 
 BUSY_SHARE = 0.05
-"""The part of the time that ticks may take."""
+"""The part of a processor that ticks may take."""
 
 RATE_SECONDS = 2.0
 """Over which rates are taken: short enough to see a burst."""
@@ -58,10 +60,19 @@ class Feed:
         source: Who knows them.
         streams: How many may listen at the same time.
         control: Whether the page may change anything, for the page.
+        used: Tells the seconds that the loop was on a processor.
     """
 
-    def __init__(self, source: Source, *, streams: int, control: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        streams: int,
+        control: bool,
+        used: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._source = source
+        self._used = used
         self._streams = streams
         self._listening = 0
         self._latest = b""
@@ -77,15 +88,15 @@ class Feed:
     async def keep(self) -> None:
         """Tick for ever."""
         while True:
-            began = trio.current_time()
+            began, used = trio.current_time(), self._used()
             view = await self._source.view(tree=self._listening > 0)
             self._sample(view.reports)
             if self._listening:
                 self._latest = encoded(self._state(view))
                 self._news.set()
                 self._news = trio.Event()
-            took = trio.current_time() - began
-            await trio.sleep_until(began + max(TICK, took / BUSY_SHARE))
+            used = self._used() - used
+            await trio.sleep_until(began + max(TICK, used / BUSY_SHARE))
 
     async def state(self) -> bytes:
         """Return the state of this moment as JSON."""
