@@ -94,6 +94,7 @@ WRONG = {
     "bad origin": (["--zone", "missing.zone=a..b"], "missing.zone"),
     "no such config": (["--config", "missing.toml"], "missing.toml: No such file"),
     "nothing to serve": (["--no-dns", "--no-sort"], "nothing to serve"),
+    "no address of a status page": (["--status", ""], "'' is not HOST:PORT"),
     "ready file in no folder": (["--ready-file", "missing/ready"], "missing/ready: No such file"),
     "ready file is a folder": (["--ready-file", "."], "cannot write the ready file .: "),
 }

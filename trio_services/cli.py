@@ -246,7 +246,7 @@ def add_serve_command(
             _fail("there is nothing to serve")
         status_settings = with_overrides(
             settings.status or StatusSettings(),
-            address=Address.parse(status) if status else None,
+            address=Address.parse(status) if status is not None else None,
             control=status_control,
         )
         run_status = not no_status and (settings.status is not None or bool(status))
@@ -390,7 +390,13 @@ def tree(
     json: Annotated[bool, typer.Option("--json", help="Print what /tree.json gives.")] = False,
 ) -> None:
     """Print the tasks and nurseries of a running server."""
-    from trio_services.status.tree_client import TreeError, fetch_tree, show, watch_tree
+    from trio_services.status.tree_client import (
+        TreeError,
+        as_document,
+        fetch_tree,
+        show,
+        watch_tree,
+    )
 
     address = Address.parse(status)
     try:
@@ -398,7 +404,8 @@ def tree(
             watch_tree(address, frames=frames)
         else:
             document = fetch_tree(address)
-            typer.echo(document if json else show(document, frames=frames).rstrip("\n"))
+            text = as_document(document) if json else show(document, frames=frames)
+            typer.echo(text.rstrip("\n"))
     except TreeError as error:
         _fail(error)
 

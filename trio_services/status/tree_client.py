@@ -1,19 +1,25 @@
 """The task tree of a server that runs, asked for over HTTP and drawn in a terminal.
 
 The server is trusted no more than any peer: its answer is bounded in size and time, and its texts
-cannot move the cursor (`task_tree_text` sees to that). Nothing here runs at the same time as
-anything else, so it needs no Trio.
+cannot move the cursor (`task_tree_text` sees to that, and `as_document`). Nothing here runs at the
+same time as anything else, but for a clock that hangs up, so it needs no Trio.
 """
 
 import http.client
+import json
+import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Timer
 
 import orjson
 from rich.live import Live
 from rich.text import Text
 
 from trio_services.settings import Address
-from trio_services.status.task_tree_json import from_json
+from trio_services.status.task_tree import TaskNode
+from trio_services.status.task_tree_json import as_json, from_json
 from trio_services.status.task_tree_text import as_text, printable
 
 DEADLINE = 10.0
@@ -36,18 +42,19 @@ def fetch_tree(server: Address) -> bytes:
     Raises:
         TreeError: It cannot be reached, refuses, or takes too long.
     """
-    deadline = time.monotonic() + DEADLINE
     connection = http.client.HTTPConnection(server.host, server.port, timeout=DEADLINE)
     try:
-        connection.request("GET", "/tree.json")
-        response = connection.getresponse()
-        document = bytearray()
-        while data := response.read1(64 * 1024):
-            document += data
-            if len(document) > MAX_BYTES or time.monotonic() > deadline:
-                raise TreeError(f"the answer of {server} is too long")
-        if response.length:
-            raise http.client.IncompleteRead(bytes(document), response.length)
+        connection.connect()
+        with _hanging_up(connection.sock):
+            connection.request("GET", "/tree.json")
+            response = connection.getresponse()
+            document = bytearray()
+            while data := response.read1(64 * 1024):
+                document += data
+                if len(document) > MAX_BYTES:
+                    raise TreeError(f"the answer of {server} is too long")
+            if response.length:
+                raise http.client.IncompleteRead(bytes(document), response.length)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise TreeError(f"no status page at {server}: {printable(reason.strip())}") from None
@@ -58,10 +65,47 @@ def fetch_tree(server: Address) -> bytes:
     return bytes(document)
 
 
+@contextmanager
+def _hanging_up(sock: socket.socket) -> Iterator[None]:
+    """End `sock` if the block takes longer than DEADLINE.
+
+    A timeout of the socket begins anew with each byte, and headers have many.
+    """
+
+    def hang_up() -> None:
+        nonlocal is_late
+        is_late = True
+        with suppress(OSError):  # the server did so before
+            sock.shutdown(socket.SHUT_RDWR)
+
+    is_late = False
+    clock = Timer(DEADLINE, hang_up)
+    clock.daemon = True
+    clock.start()
+    try:
+        yield
+    except (OSError, http.client.HTTPException):
+        if not is_late:
+            raise
+    finally:
+        clock.cancel()
+    if is_late:
+        raise TimeoutError(f"no whole answer within {DEADLINE:g} s")
+
+
+def as_document(document: bytes) -> str:
+    """Return the tree in `document` as JSON in ASCII; raises TreeError if there is none."""
+    return json.dumps(as_json(_parsed(document)))
+
+
 def show(document: bytes, *, frames: bool = False) -> str:
     """Return the tree in `document` as text; raises TreeError if there is none."""
+    return as_text(_parsed(document), frames=frames)
+
+
+def _parsed(document: bytes) -> TaskNode:
     try:
-        return as_text(from_json(orjson.loads(document)), frames=frames)
+        return from_json(orjson.loads(document))
     except (ValueError, TypeError, LookupError) as error:
         raise TreeError(f"that is no task tree: {error}") from None
 
