@@ -1,6 +1,7 @@
 """Recording what tasks do: known programs exactly, bounded memory, and files that are whole."""
 
 import json
+import os
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -317,3 +318,26 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         with record_to(tmp_path / "missing" / "trace.json"):
             pytest.fail("it was run")
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder or a pipe is refused before anything is run, and is left as it was."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    for path in ("", ".", "/", "..", "folder", "pipe"):
+        with pytest.raises(OSError, match="not a file"), record_to(path):
+            pytest.fail("it was run")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["folder", "pipe"]
+    assert Path("pipe").is_fifo()
+
+
+def test_a_link_to_a_file(tmp_path: Path) -> None:
+    """What it leads to is written, and the link stays one."""
+    file, link = tmp_path / "trace.json", tmp_path / "link"
+    file.write_text("older")
+    link.symlink_to(file)
+    with record_to(link):
+        pass
+    assert link.is_symlink()
+    assert "traceEvents" in json.loads(file.read_text())

@@ -17,6 +17,7 @@ What can be told of a cancellation, by public means:
   ends in the step in which it was cancelled from outside is said to have ended "cancelled".
 """
 
+import errno
 import json
 import math
 import os
@@ -280,14 +281,17 @@ def record_to(
     is found out before anything was recorded, and it appears whole or not at all.
 
     Args:
-        path: The file; one that is there is replaced.
+        path: The file; one that is there is replaced, also where a link leads.
         process: What the program is called in the trace.
         capacity: How many events are kept, the newest.
 
     Raises:
-        OSError: The file cannot be written.
+        OSError: The file cannot be written, or there is something that is none: to replace
+            `/dev/null` would be a surprise.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "not a file but a directory, pipe or device")
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     recorder = TraceRecorder(capacity=capacity)
     with partial.open("w", encoding="utf-8") as file:
