@@ -1,8 +1,8 @@
 """Recording what tasks do: known programs exactly, bounded memory, and files that are whole."""
 
 import json
-import os
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
