@@ -32,6 +32,7 @@ class Fate(Outcome):
 
     AS_STARTED = Verdict.MEASURED, "always as they were started"
     AT_RANDOM = Verdict.MEASURED, "as started or the other way round, at random"
+    ANY = Verdict.MEASURED, "in any order"
 
 
 async def with_asyncio(report: Report) -> None:
@@ -83,20 +84,29 @@ async def with_trio(report: Report) -> None:
 
 
 def tell(report: Report, batches: Sequence[Sequence[int]]) -> None:
-    """Report how many batches began in the order of starting, and what the first ones did."""
+    """Report how many batches began in the order of starting, or turned round, and the first."""
     in_order = sum(list(began) == sorted(began) for began in batches)
-    report(in_order=in_order, first=["".join(map(str, began)) for began in batches[:5]])
+    turned = sum(list(began) == sorted(began, reverse=True) for began in batches)
+    first = ["".join(map(str, began)) for began in batches[:5]]
+    report(in_order=in_order, turned=turned, first=first)
 
 
 def judge(ran: Ran) -> Observation:
-    """Say whether every batch began in the order of starting."""
-    in_order = int(str(ran.facts["in_order"]))
+    """Say whether every batch began in the order of starting, or turned round."""
+    in_order, turned = (int(str(ran.facts[each])) for each in ("in_order", "turned"))
     first = ran.facts["first"]
     assert isinstance(first, list)
+    if in_order == BATCHES:
+        outcome = Fate.AS_STARTED
+    else:
+        outcome = Fate.AT_RANDOM if in_order + turned == BATCHES else Fate.ANY
     return Observation(
-        outcome=Fate.AS_STARTED if in_order == BATCHES else Fate.AT_RANDOM,
+        outcome=outcome,
         figures={f"in order, of {BATCHES}": in_order},
-        evidence=(f"the first five batches: {' '.join(first)}",),
+        evidence=(
+            f"the first five batches: {' '.join(first)}",
+            f"{in_order} as started, {turned} the other way round, of {BATCHES}",
+        ),
     )
 
 
