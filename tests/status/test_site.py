@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.status.http_client import PATIENCE, Answer, connected, fetch
+from tests.status.http_client import PATIENCE, Answer, Client, connected, fetch
 from tests.system.serving import ENDLESS_LIST, sort_raw, sort_request
 from trio_services.app import serve
 from trio_services.dns_client import query
@@ -480,6 +480,38 @@ async def test_health_while_draining() -> None:
             assert b"".join([bytes(data) async for data in client]) == b"[1,2]"
 
 
+async def test_a_reply_that_is_under_way_when_all_else_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the sort service has sent reaches its client whole; a page that is open ends with it."""
+    monkeypatch.setattr("trio_services.status.http_server.WRITE_DEADLINE", PATIENCE)
+    monkeypatch.setattr("trio_services.status.serve.REPLY_DEADLINE", PATIENCE)
+    numbers = list(range(80_000))  # more than is kept for a client, less than for a service
+    assert SETTINGS.sort
+    generous = replace(SETTINGS, sort=replace(SETTINGS.sort, write_deadline=PATIENCE))
+    async with running(generous) as site, connected(site.addresses["status"]) as page:
+        await page.begin("/events")
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            sock.connect(astuple(site.addresses["status"]))
+            sock.setblocking(False)
+            client = Client(trio.SocketStream(trio.socket.from_stdlib_socket(sock)))
+            await client.begin("/sort", body=json.dumps(numbers).encode())
+            with trio.fail_after(PATIENCE):
+                while not (await site.state())["sort"]["connections"]["accepted"]:
+                    pass
+            await site.until_tasks("sort connection", 0)
+            assert len(await site.tasks("status connection")) == 3  # its own, and who asks
+            signal.raise_signal(signal.SIGTERM)
+            await site.until_tasks("workers", 0)
+            assert (await client.answer()).json() == numbers
+        with trio.fail_after(PATIENCE):
+            while await page.stream.receive_some(65536):
+                pass
+            while site.sockets.status:
+                await trio.lowlevel.checkpoint()
+
+
 async def test_events() -> None:
     """A page is sent the state at once, and again and again."""
     async with running() as site, connected(site.addresses["status"]) as client:
@@ -548,7 +580,7 @@ async def test_only_so_many_connections() -> None:
 async def test_a_site_that_fails(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged once, and nobody's DNS depends on it."""
+    """It is logged once, nobody's DNS depends on it, and who asks it does not wait in vain."""
 
     async def fail(self: Feed) -> None:
         raise ZeroDivisionError
@@ -559,6 +591,8 @@ async def test_a_site_that_fails(
             while "has failed" not in caplog.text:
                 await query("alpha.example", "A", site.addresses["dns"])
         assert (await query("alpha.example", "A", site.addresses["dns"])).exit_status == 0
+        with pytest.raises(OSError, match="connect"):
+            await site.get("/healthz")
     assert [record.name for record in caplog.records if record.exc_info] == ["trio_services.status"]
 
 

@@ -3,14 +3,16 @@
     status
     ├── loop lag
     ├── watchdog             names the task that keeps the loop busy
-    └── the site             accepts connections, few and bounded
+    └── pages                accepts connections, few and bounded
         ├── samples              the states of the feed, twice a second
         └── status connection    one for each
 
 With `--processes` the parent has the site, and the other two run in each copy.
 
-It ends when it is cancelled, with everything else, and so is there while the services drain. If it
-fails, that is logged once, and the services run on without it: no DNS should depend on a page.
+It ends when it is cancelled, with everything else, and so is there while the services drain. Only
+the reply to a `POST /sort`, which the sort service has sent and its client has not read yet, keeps
+it for REPLY_DEADLINE. If it fails, that is logged once, and the services run on without it: no DNS
+should depend on a page.
 """
 
 import logging
@@ -20,6 +22,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -35,8 +38,15 @@ from trio_services.status.recent import Recent
 from trio_services.status.source import LocalSource, Source
 from trio_services.status.watchdog import BusyStep, log_busy_step, watch_steps
 
+if TYPE_CHECKING:
+    from trio_services.status.site import Site
+
 NEEDED = ("h11", "starlette", "prometheus_client")
 """What the site is made with: the extra `status`."""
+
+REPLY_DEADLINE = 3.0
+"""Seconds for the last sorted lists to be read, when the services have ended: as http_server's
+WRITE_DEADLINE, well within what is left of a service manager's patience after the grace period."""
 
 logger = logging.getLogger("trio_services.status")
 
@@ -107,34 +117,62 @@ async def serve_site(
 
     Args:
         settings: `status` is set.
-        sockets: `status` has one; it is not closed here.
+        sockets: `status` has one. It is closed and taken away at the end: where nobody answers,
+            nobody should wait.
         source: What is shown.
         recent: Is told of what the site itself cancels.
+
+    Cancellation: replies of the sort service that are under way have REPLY_DEADLINE; the rest ends
+    with the last of them.
     """
+    [listener] = sockets.status
+    try:
+        site = make_site(settings, sockets, source, recent)
+        open_for_replies = trio.CancelScope(shield=True)
+        async with trio.open_nursery() as serving:
+            serving.start_soon(serve_pages, site, listener, open_for_replies, name="pages")
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(REPLY_DEADLINE, shield=True):
+                    await site.sort.all_replied()
+                open_for_replies.cancel(reason="the services have ended")
+    finally:
+        sockets.status.clear()
+        listener.close()
+
+
+def make_site(settings: ServeSettings, sockets: Sockets, source: Source, recent: Recent) -> "Site":
+    """Return the site of these settings and sockets."""
     # Imported here: what is not served need not be installed, and takes 70 ms.
     from trio_services.status.feed import Feed
-    from trio_services.status.http_server import REFUSAL, handle_http_stream
     from trio_services.status.site import Site
     from trio_services.status.site_sort import SortEndpoint
 
     status = settings.status
     assert status
-    [listener] = sockets.status
-    bound = Address(*listener.getsockname()[:2])
-    feed = Feed(source, streams=status.streams, control=status.control)
-    site = Site(
+    return Site(
         settings=status,
         source=source,
-        feed=feed,
-        bound=bound,
+        feed=Feed(source, streams=status.streams, control=status.control),
+        bound=Address(*sockets.status[0].getsockname()[:2]),
         dns=reachable(sockets.dns[0]) if sockets.dns else None,
         sort=SortEndpoint(
             settings.sort, reachable(sockets.sort[0]) if sockets.sort else None, recent
         ),
     )
-    handler = partial(handle_http_stream, app=site.application(), server=(bound.host, bound.port))
-    limits = ConnectionLimits(total=status.connections, per_address=status.connections)
-    async with trio.open_nursery() as pages:
-        connections = Connections("status", pages, limits, handler, refusal=REFUSAL)
-        pages.start_soon(feed.keep, name="samples")
-        await accept_batches(listener, connections.admit)
+
+
+async def serve_pages(site: "Site", listener: socket.socket, until: trio.CancelScope) -> None:
+    """Accept and serve the connections of `site` until `until` is cancelled, which is entered."""
+    from trio_services.status.http_server import REFUSAL, handle_http_stream
+
+    most = site.settings.connections
+    limits = ConnectionLimits(total=most, per_address=most)
+    server = (site.bound.host, site.bound.port)
+    handler = partial(handle_http_stream, app=site.application(), server=server)
+    with until:
+        async with trio.open_nursery() as pages:
+            connections = Connections("status", pages, limits, handler, refusal=REFUSAL)
+            pages.start_soon(site.feed.keep, name="samples")
+            await accept_batches(listener, connections.admit)

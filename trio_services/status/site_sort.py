@@ -61,6 +61,7 @@ class SortEndpoint:
     address: Address | None
     recent: Recent
     _gnome_runs: bool = field(default=False, init=False)
+    _under_way: set[trio.Event] = field(default_factory=set, init=False)
 
     async def answer(self, request: Request) -> Response:
         """Sort the list in the body of `request`."""
@@ -83,7 +84,12 @@ class SortEndpoint:
             return refused(503, ErrorCode.BUSY, "the sort service accepts nothing any more")
         # Closing is to reset: where clients may half-close, an end would not tell that ours left.
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        return ForwardedSort(stream, request, int(length))
+        return ForwardedSort(stream, request, int(length), self._under_way)
+
+    async def all_replied(self) -> None:
+        """Wait until the replies to all lists are sent, or given up."""
+        while self._under_way:
+            await next(iter(self._under_way)).wait()
 
     async def _sort_slowly(self, request: Request, settings: SortSettings) -> Response:
         """Sort with gnome sort, in a worker of its own."""
@@ -134,14 +140,30 @@ async def _gnome_sort(body: bytes, settings: SortSettings) -> bytes:
 class ForwardedSort(Response):
     """A list on its way to the sort service, and what comes back."""
 
-    def __init__(self, stream: trio.SocketStream, request: Request, length: int) -> None:
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        request: Request,
+        length: int,
+        under_way: set[trio.Event],
+    ) -> None:
         super().__init__()
+        self._under_way = under_way
         self._stream = stream
         self._request = request
         self._length = length
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the service's reply under the status that fits it."""
+        done = trio.Event()
+        self._under_way.add(done)
+        try:
+            await self._relay(send)
+        finally:
+            self._under_way.remove(done)
+            done.set()
+
+    async def _relay(self, send: Send) -> None:
         async with self._stream, trio.open_nursery() as nursery:
             # An error may come back while we still send, so both are done at once.
             nursery.start_soon(self._forward, name="forward the list")
