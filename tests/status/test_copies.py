@@ -115,19 +115,26 @@ async def test_a_copy_without_sense(said: bytes) -> None:
             await link.ask("report")
 
 
-async def test_a_link_that_is_closed_meanwhile() -> None:
+@pytest.mark.parametrize("unanswered", [0, MAX_UNANSWERED])
+async def test_a_link_that_is_closed_meanwhile(
+    unanswered: int, autojump_clock: trio.testing.MockClock
+) -> None:
     """Whoever waits for an answer of a copy that is given up, or asks it then, gets none."""
     async with linked() as (link, _):
+        for _ in range(unanswered):
+            with pytest.raises(SilentError, match="within"):
+                await link.ask("report")
 
         async def ask() -> None:
             with pytest.raises(SilentError, match="no answer"):
                 await link.ask("report")
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask)
-            nursery.start_soon(ask)
+            for _ in range(3):
+                nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked()
             link.close()
+        assert trio.current_time() == unanswered * ANSWER_DEADLINE
         await ask()
 
 

@@ -75,6 +75,8 @@ class CopyLink:
         raise SilentError(f"no answer within {ANSWER_DEADLINE:g} s")
 
     async def _ask(self, question: dict[str, object]) -> Any:
+        if self._peer.fileno() < 0:  # a number that must not be waited for
+            raise OSError("the copy has ended")
         if self._asked - self._answered < MAX_UNANSWERED:
             self._asked += 1
             _send_small(self._peer, {"id": self._asked, **question})

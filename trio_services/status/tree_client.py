@@ -72,13 +72,14 @@ def _hanging_up(sock: socket.socket) -> Iterator[None]:
     A timeout of the socket begins anew with each byte, and headers have many.
     """
 
+    is_late = False
+
     def hang_up() -> None:
         nonlocal is_late
         is_late = True
         with suppress(OSError):  # the server did so before
             sock.shutdown(socket.SHUT_RDWR)
 
-    is_late = False
     clock = Timer(DEADLINE, hang_up)
     clock.daemon = True
     clock.start()
