@@ -19,6 +19,13 @@ def test_the_latest_first_and_no_more_than_are_kept() -> None:
     assert [each.at for each in found] == sorted((each.at for each in found), reverse=True)
 
 
+def test_texts_that_are_no_unicode() -> None:
+    """What is kept can always be sent: a path that is not UTF-8 has its bytes escaped."""
+    recent = Recent()
+    recent.error("dns respond", "OSError", "caf\udce9: ☕")
+    assert recent.all()[0].text == "dns respond: OSError: caf\\udce9: ☕"
+
+
 async def cancelled_by_a_call(recent: Recent) -> None:
     """Have a task cancel another, with a reason."""
 

@@ -193,6 +193,24 @@ async def test_another_origin(headers: dict[str, str], status: int) -> None:
         assert answer.status == status
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+        ("cross-site", "navigate", 200),
+        ("cross-site", "no-cors", 403),
+        ("same-site", "cors", 403),
+    ],
+)
+async def test_another_origin_may_only_link(site: str, mode: str, status: int) -> None:
+    """A page of another origin can lead people here, and cannot keep us busy with what it loads."""
+    async with running() as ours:
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+        answer = await fetch(ours.addresses["status"], "/tree.json", headers=headers)
+        assert answer.status == status
+
+
 async def test_control_needs_to_be_allowed() -> None:
     """Without --status-control nothing can be changed, also with the token."""
     async with running() as site:

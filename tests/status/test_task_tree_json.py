@@ -3,11 +3,13 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.status.trees import TREES, nursery, task
+from trio_services.status.await_stacks import Frame
 from trio_services.status.task_tree import Scope, TaskNode
 from trio_services.status.task_tree_json import as_json, from_json
 
@@ -47,6 +49,15 @@ def test_the_tables() -> None:
 def test_there_and_back(tree: TaskNode) -> None:
     """Any tree comes back as it was."""
     assert from_json(json.loads(json.dumps(as_json(tree)))) == tree
+
+
+def test_names_that_are_no_unicode() -> None:
+    """A path that is not UTF-8 is written with escapes, so that any writer of JSON takes it."""
+    frame = Frame("/opt/caf\udce9/main.py", 1, "f", "m")
+    tree = TaskNode(1, "caf\udce9 ☕", (frame,), ())
+    written = json.loads(orjson.dumps(as_json(tree)))
+    assert written["tasks"][0]["name"] == "caf\\udce9 ☕"
+    assert written["frames"][0]["file"] == "/opt/caf\\udce9/main.py"
 
 
 def test_keys_that_are_not_known() -> None:

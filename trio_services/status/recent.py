@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import trio
 
+from trio_services.status.task_tree_json import encodable
+
 KEPT = 50
 """Entries: a screenful."""
 
@@ -88,7 +90,14 @@ class Recent:
 
     def _add(self, kind: str, who: str, by: str, why: str, text: str) -> None:
         self._ring.append(
-            Occurrence(time.time(), kind, who, by, why[:TEXT_LENGTH], text[:TEXT_LENGTH])
+            Occurrence(
+                time.time(),
+                kind,
+                encodable(who),
+                encodable(by),
+                encodable(why[:TEXT_LENGTH]),
+                encodable(text[:TEXT_LENGTH]),
+            )
         )
 
 

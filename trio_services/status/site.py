@@ -4,9 +4,10 @@ The page shows who is served what, so it is for this machine: a request whose `H
 name is refused, or any web site could read it by giving its own name the address 127.0.0.1 (DNS
 rebinding). Whoever binds the site elsewhere has said that it may be reached by other names.
 
-What changes something is a POST, and no POST is taken from a page of another origin. What changes
-other people's work (cancelling, tracing) needs `--status-control`, and a token that is new with
-each start and stands in the page, where only the page itself can read it.
+What changes something is a POST, and no POST is taken from a page of another origin. Such a page
+may link here, and that is all: what else it loads it could not read, and would only keep us busy.
+What changes other people's work (cancelling, tracing) needs `--status-control`, and a token that is
+new with each start and stands in the page, where only the page itself can read it.
 
 Sorting and asking go through the front door: the site is a client of the services on loopback. So
 there is nothing here that could differ from them in limits or errors, the request shows in the tree
@@ -254,9 +255,10 @@ class Guard:
         host = headers.get("host", "")
         if self._loopback_only and not _is_loopback(_without_port(host)):
             return failure(403, "wrong-host", "this page is for this machine: http://127.0.0.1")
-        if scope["method"] in {"GET", "HEAD"}:
-            return None
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if scope["method"] in {"GET", "HEAD"}:
+            origin = None  # which browsers do not always send, and sites may link here
+            site = None if headers.get("sec-fetch-mode") == "navigate" else site
         if site not in {None, "same-origin", "none"} or origin not in {None, f"http://{host}"}:
             return failure(403, "wrong-origin", "another web site may not do that")
         return None

@@ -115,5 +115,5 @@ class LocalSource:
             raise CannotTraceError("nothing is being recorded")
         self._recorder.stop()
         self.tracing = False
-        events = self._recorder.events()
-        return await trio.to_thread.run_sync(lambda: orjson.dumps(chrome_trace(events)))
+        recorder = self._recorder
+        return await trio.to_thread.run_sync(lambda: orjson.dumps(chrome_trace(recorder.events())))

@@ -39,7 +39,7 @@ def as_json(tree: TaskNode) -> dict[str, list[dict[str, object]]]:
         tasks.append(
             {
                 "number": task.number,
-                "name": task.name,
+                "name": encodable(task.name),
                 "count": task.count,
                 "starting": task.starting,
                 "nursery": nursery,
@@ -58,7 +58,7 @@ def as_json(tree: TaskNode) -> dict[str, list[dict[str, object]]]:
 def _nursery_row(nursery: NurseryNode, task: int, opened: int | None) -> dict[str, object]:
     return {
         "number": nursery.number,
-        "name": nursery.name,
+        "name": encodable(nursery.name),
         "task": task,
         "opened": opened,
         "deadline": nursery.scope.deadline,
@@ -69,11 +69,16 @@ def _nursery_row(nursery: NurseryNode, task: int, opened: int | None) -> dict[st
 
 def _frame_row(frame: Frame) -> dict[str, object]:
     return {
-        "file": frame.file,
+        "file": encodable(frame.file),
         "line": frame.line,
-        "function": frame.function,
-        "module": frame.module,
+        "function": encodable(frame.function),
+        "module": encodable(frame.module),
     }
+
+
+def encodable(text: str) -> str:
+    """Return `text` with surrogates escaped, which paths may have and JSON in UTF-8 may not."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def from_json(document: object) -> TaskNode:
