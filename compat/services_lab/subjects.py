@@ -94,7 +94,10 @@ def _source(variant: Variant, services: Iterable[str]) -> tuple[str, ...]:
         return (f"compat/services_lab/exhibits/{variant.name.replace('-', '_')}.py",)
     package = variant.package
     folder = package if package == "trio_services" else f"compat/{package}"
-    return tuple(f"{folder}/{PACKAGE_FILES[each]}" for each in services)
+    files = [PACKAGE_FILES[each] for each in services]
+    if not variant.is_original:
+        files.append("app.py")  # how the services are put together, and end
+    return tuple(f"{folder}/{file}" for file in files)
 
 
 def missing(subject: Subject) -> str:

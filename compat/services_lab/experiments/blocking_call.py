@@ -148,8 +148,8 @@ async def on_anyio(report: Report) -> None:
         tasks.cancel_scope.cancel()
 
 
-async def on_trio(report: Report) -> None:
-    """Trio, with the watchdog of trio-services as one more child of the nursery."""
+async def on_plain_trio(report: Report) -> None:
+    """Trio by itself: nothing watches."""
     heart = Heart()
 
     async def beat() -> None:
@@ -161,7 +161,6 @@ async def on_trio(report: Report) -> None:
         time.sleep(BLOCKED)  # noqa: ASYNC251 - the fault that is shown
 
     async with trio.open_nursery() as nursery:
-        await nursery.start(watch_steps)
         nursery.start_soon(beat)
         await trio.sleep(10 * BEAT)
         report.mark("the loop is blocked")
@@ -173,6 +172,14 @@ async def on_trio(report: Report) -> None:
         await trio.to_thread.run_sync(time.sleep, BLOCKED)
         await trio.sleep(10 * BEAT)
         report(threaded=heart.take_worst())
+        nursery.cancel_scope.cancel()
+
+
+async def on_trio(report: Report) -> None:
+    """The same with the watchdog of trio-services as a sibling."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch_steps)
+        await on_plain_trio(report)
         nursery.cancel_scope.cancel()
 
 
@@ -213,7 +220,11 @@ EXPERIMENT = Experiment(
         "all, and with the watchdog of trio-services while it happens, with the line."
     ),
     subjects=programs(
-        original=on_asyncio, asyncio=on_asyncio_in_debug_mode, anyio=on_anyio, trio=on_trio
+        original=on_asyncio,
+        asyncio=on_asyncio_in_debug_mode,
+        anyio=on_anyio,
+        trio=on_trio,
+        others={"plain-trio": (on_plain_trio, "trio")},
     ),
     expected=expect(
         original=Stall.UNSEEN,
@@ -221,6 +232,7 @@ EXPERIMENT = Experiment(
         anyio_asyncio=Stall.NAMED,
         anyio_trio=Stall.SHOWN,
         trio=Stall.SHOWN,
+        plain_trio=Stall.UNSEEN,
     ),
     run=run,
     figures=(

@@ -144,8 +144,8 @@ EXPERIMENT = Experiment(
         "To hand a list over costs the loop tens of microseconds, however short it is; to sort it "
         "costs more the longer it is. The lines cross between some hundred and a few thousand "
         "numbers. Below, a thread or a process makes everybody wait longer, which is why the "
-        "services sort short lists on the loop. A thread looks as good as a process here, but it shares the interpreter's lock with "
-        "the loop: see how DNS fares while lists are sorted."
+        "services sort short lists on the loop. A thread looks as good as a process here, but it "
+        "shares the interpreter's lock with the loop: see how DNS fares while lists are sorted."
     ),
     subjects=programs(asyncio=on_asyncio, anyio=on_anyio, trio=on_trio),
     expected=expect(Crossing.CROSSES),
