@@ -4,6 +4,7 @@ Real processes, since a status and a line on standard error are what is promised
 """
 
 import json
+import os
 import re
 import socket
 import sys
@@ -236,6 +237,21 @@ async def test_two_servers_do_not_share_a_port() -> None:
         for options in (["--sort", str(server.sort)], ["--dns", str(server.dns), "--no-sort"]):
             done = await run_program("serve", "--no-status", "--dns", "127.0.0.1:0", *options)
             assert is_one_line(done, "already in use"), done
+
+
+@pytest.mark.parametrize("option", ["--ready-file", "--trace"])
+def test_what_is_no_file_is_not_replaced(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    option: str,
+) -> None:
+    """Where a device or a pipe is, nothing is written, though a superuser could."""
+    os.mkfifo(tmp_path / "pipe")
+    done = main_in(tmp_path, monkeypatch, capfd, "serve", *FREE, option, "pipe")
+    assert done.status == 2
+    assert done.err.splitlines()[-1].endswith("pipe: not a file but a directory, pipe or device")
+    assert [each.is_fifo() for each in tmp_path.iterdir()] == [True]
 
 
 async def test_ready_file() -> None:

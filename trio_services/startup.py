@@ -102,6 +102,10 @@ def announced(path: str | None, sockets: Sockets) -> Iterator[None]:
 def _write_whole(path: str, content: str) -> None:
     """Write a file that appears whole or not at all; raises SettingsError if it cannot."""
     unfinished = Path(f"{path}.{os.getpid()}")
+    if Path(path).exists() and not Path(path).is_file():  # to replace /dev/null would be a surprise
+        raise SettingsError(
+            f"cannot write the ready file {path}: not a file but a directory, pipe or device"
+        )
     try:
         unfinished.write_text(content, encoding="utf-8")
         unfinished.replace(path)
