@@ -230,7 +230,7 @@ def test_servers_are_subjects_by_service() -> None:
     assert original.variant.name == "original-sort"
     assert original.options == ()
     assert trio_server.options == ("--no-dns", "--workers", "1")
-    assert trio_server.source == ("trio_services/sort_server.py",)
+    assert trio_server.source == ("trio_services/sort_server.py", "trio_services/app.py")
     assert [each.column for each in servers("", ("original", "trio"))] == ["trio"]
 
 
