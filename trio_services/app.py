@@ -22,7 +22,7 @@ is a bug and must not be missed.
 
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 
@@ -67,17 +67,19 @@ async def serve(
     sockets: Sockets,
     zones: Zones | None,
     *,
+    stop_signals: Collection[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
     until: Callable[[], Awaitable[None]] = trio.sleep_forever,
     watch: Callable[[Inside], Awaitable[None]] = nobody_watches,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run every service until SIGTERM or SIGINT, or until `until()` returns; then drain.
+    """Run every service until one of `stop_signals`, or until `until()` returns; then drain.
 
     Args:
         settings: What to serve; a service that is None is not run.
         sockets: Bound and listening, for just these services. They are closed when nothing is to
             be accepted any more: else the kernel would go on accepting, and nobody would answer.
         zones: What the DNS server answers from; SIGHUP loads them anew. None without DNS.
+        stop_signals: The first drains, the next cancels. SIGHUP always reloads.
         until: Waits for whatever else may end the services.
         watch: Runs beside the services until all of them are gone, and is shown what they do. It
             must not fail.
@@ -97,7 +99,7 @@ async def serve(
     inside.responder = responder = Responder(zones, on_error=report) if zones else None
     open_connections = []
     accepting = trio.CancelScope()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*stop_signals, signal.SIGHUP) as signals:
         async with trio.open_nursery() as everything:
             obey = partial(
                 obey_signals,

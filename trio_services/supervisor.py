@@ -8,8 +8,9 @@ keeps the sockets open, what is queued in them waits for the next copy.
 - *Ready* means that every copy has said so.
 - *Signals* go to the parent. SIGTERM and SIGINT close the standard input of each copy, which drains
   when it sees that; unlike a signal it cannot be mistaken for a second one where a service manager
-  signals every process. SIGHUP is passed on if the files have no mistake. Copies are process groups
-  of their own, so that Ctrl-C in a terminal reaches the parent only.
+  signals every process (SIGTERM they ignore). A second signal is passed on, and SIGHUP if the files
+  have no mistake. Copies are process groups of their own, so that Ctrl-C in a terminal reaches the
+  parent only.
 - *No orphans*: a copy whose parent is killed sees the end of its standard input as well, and
   drains. A copy that outlives its grace period is killed.
 - *One status page*, of the parent, which asks the copies what to show: see `status.copies`.
@@ -55,6 +56,11 @@ STEADY_AFTER = 10.0
 
 KILL_MARGIN = 5.0
 """Seconds that a copy has beyond its grace period, to close down, before it is killed."""
+
+CANCEL_SIGNAL = signal.SIGINT
+"""With what the parent has a draining copy cancel what is in flight. SIGTERM a copy ignores, since
+a service manager sends it to every process at once, before or after the parent's word to drain;
+Ctrl-C does not reach a copy, which has a process group of its own."""
 
 _READY = b"ready\n"
 
@@ -116,7 +122,7 @@ async def supervise(
 
     def cancel() -> None:
         for process in copies.running:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(CANCEL_SIGNAL)
 
     def show_tasks() -> None:
         for process in copies.ready:
@@ -279,11 +285,20 @@ async def _serve_with_parent(
         await trio.lowlevel.wait_readable(0)
         logger.info("the parent is draining or gone: no longer accepting")
 
-    await serve(settings, sockets, zones, until=end_of_input, watch=watch, task_status=_SayReady())
+    await serve(
+        settings,
+        sockets,
+        zones,
+        stop_signals=[CANCEL_SIGNAL],
+        until=end_of_input,
+        watch=watch,
+        task_status=_SayReady(),
+    )
 
 
 def run_copy() -> None:
     """Be a copy: read the errand from standard input and serve until told to stop."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what it means comes from the parent
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there are tasks to show
     settings, numbers, zones, parent = pickle.load(sys.stdin.buffer)
     configure_logging(settings.log_level)

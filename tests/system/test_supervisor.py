@@ -111,6 +111,29 @@ async def test_drains_every_copy() -> None:
         assert await server.ended() == 0
 
 
+async def test_a_service_manager_that_signals_every_process() -> None:
+    """SIGTERM to the parent and to each copy, in whichever order, is one: nothing is cut off."""
+    async with serving(*COPIES, "--grace", LONG_GRACE, "--sort-in", "inline") as server:
+        sort, running = server.sort, copies(server.process.pid)
+        streams = [await trio.open_tcp_stream(sort.host, sort.port) for _ in range(MANY)]
+        for stream in streams:
+            await stream.send_all(sort_request(b"[2,1]")[:-1])
+        for _ in range(MANY):
+            assert await sort_raw(sort, b"[2,1]") == b"[1,2]"
+        for pid in running:
+            os.kill(pid, signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
+        await server.said("connections in flight", len(running))
+        for pid in running:
+            os.kill(pid, signal.SIGTERM)
+        for stream in streams:
+            await stream.send_all(b"]")
+            assert await read_all(stream) == b"[1,2]"
+            await stream.aclose()
+        assert await server.ended() == 0
+        assert not any("while draining" in line for line in server.lines)
+
+
 async def test_second_signal_reaches_the_copies() -> None:
     """A second signal to the parent cancels what its copies have in flight."""
     options = ("--algorithm", "gnome", "--sort-in", "process", "--workers", "2")
