@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 ARGS ?=
 
-.PHONY: serve test test-all check format bench bench-status soak clean
+.PHONY: serve test test-all check format bench bench-status soak lab clean
 
 serve: $(VENV)/run.stamp  ## serve on the default ports; options in ARGS
 	exec $(BIN)/trio-services serve $(ARGS)

@@ -108,7 +108,8 @@ def _require_extra() -> None:
     absent = [name for name in ("anyio", "psutil") if find_spec(name) is None]
     if absent:
         raise SettingsError(
-            f"{' and '.join(absent)} not installed: pip install 'trio-services[compare]'"
+            f"{' and '.join(absent)} not installed: pip install 'trio-services[compare]'; "
+            "in a checkout: pip install -e '.[compare]'"
         )
 
 
@@ -144,6 +145,7 @@ def run(
     ] = None,
 ) -> None:
     """Run experiments; the exit status is 1 if something is not as expected."""
+    _require_extra()
     from services_lab.registry import load
     from services_lab.results import write_results
     from services_lab.traces import write_trace
@@ -151,7 +153,6 @@ def run(
     for file in filter(None, (json, trace)):
         if not file.parent.is_dir():  # said before minutes are spent on what cannot be kept
             raise SettingsError(f"cannot write {file}: there is no folder {file.parent}")
-    _require_extra()
     experiments = tuple(map(load, _chosen(names)))
     columns = frozenset(variant or ())
     unknown = columns - {each.column for one in experiments for each in one.subjects}
