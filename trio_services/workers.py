@@ -348,7 +348,8 @@ async def open_workers(
             at_once = _STARTS_PER_CORE * (os.cpu_count() or 1)
             async with trio.open_nursery() as starting:
                 for first in range(at_once):
-                    starting.start_soon(start, len(range(first, workers, at_once)))
+                    count = len(range(first, workers, at_once))
+                    starting.start_soon(start, count, name="start of workers")
         elif place is Place.THREAD:
             for _ in range(workers):
                 pool.add_lane(ThreadLane(algorithm))

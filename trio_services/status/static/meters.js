@@ -7,7 +7,8 @@ const WIDTH = 240;
 const HEIGHT = 36; // of the drawing; the style sheet stretches it
 const SVG = "http://www.w3.org/2000/svg";
 
-const latency = (of) => (of ? `p50 ${duration(of.p50)} · p99 ${duration(of.p99)}` : "nothing to time yet");
+const latency = (of, what = "") =>
+  of ? `${what}p50 ${duration(of.p50)} · p99 ${duration(of.p99)}` : "nothing to time yet";
 
 /** What is shown, and how it is read from a snapshot; `null` is drawn as a gap. */
 const METERS = [
@@ -16,7 +17,7 @@ const METERS = [
     unit: "/s",
     read: (state) => state.dns?.per_second ?? null,
     show: number,
-    detail: (state) => (state.dns ? latency(state.dns.latency) : "not served"),
+    detail: (state) => (state.dns ? latency(state.dns.latency, "batch ") : "not served"),
   },
   {
     title: "Lists sorted",
