@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python docs/images/make_status.py     # a minute; writes docs/images/status.png
 
-It needs Chromium, and Pillow (which matplotlib brings along) to make the file small.
+It needs Chromium and, to make the file small, Pillow, which the tests do not need.
 """
 
 import json
