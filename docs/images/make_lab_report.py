@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:compat python docs/images/make_lab_report.py my-report/results.json
 
-It writes docs/images/lab-report.png. It needs Chromium and, to make the file small, Pillow, which the
-tests do not need.
+It writes docs/images/lab-report.png. It needs Chromium and, to make the file small, Pillow, which
+the tests do not need.
 """
 
 import sys
