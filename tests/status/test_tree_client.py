@@ -11,7 +11,7 @@ from trio_services.settings import Address
 from trio_services.status import tree_client
 from trio_services.status.task_tree import TaskNode
 from trio_services.status.task_tree_json import as_json
-from trio_services.status.tree_client import TreeError, as_document, fetch_tree, show
+from trio_services.status.tree_client import TreeError, as_document, end_of, fetch_tree, show
 
 HOSTILE = TaskNode(1, "\x1b[2J\x9b2J\u202e<b>", (), ())
 
@@ -61,3 +61,17 @@ def test_what_is_no_tree(document: bytes) -> None:
         with pytest.raises(TreeError) as refused:
             render(document)
         assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("height", "shown"),
+    [
+        (4, "a\nb\nc\nd"),
+        (3, "… 2 lines more\nc\nd"),
+        (2, "… 3 lines more\nd"),
+        (1, "… 3 lines more\nd"),
+    ],
+)
+def test_the_end_of_a_tree_that_is_too_long(height: int, shown: str) -> None:
+    """A terminal shows the services, which come last, and says how much it does not show."""
+    assert end_of("a\nb\nc\nd", height) == shown

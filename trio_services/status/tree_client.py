@@ -120,7 +120,20 @@ def watch_tree(server: Address, *, frames: bool = False) -> None:
     try:
         with Live(auto_refresh=False, vertical_overflow="crop") as live:
             while True:
-                live.update(Text(show(fetch_tree(server), frames=frames)), refresh=True)
+                text = show(fetch_tree(server), frames=frames)
+                live.update(Text(end_of(text, live.console.height)), refresh=True)
                 time.sleep(WATCH_INTERVAL)
     except KeyboardInterrupt:
         pass  # that is how it ends
+
+
+def end_of(text: str, height: int) -> str:
+    """Return `text`, or as much of its end as fits into `height` lines, and how much is missing.
+
+    The end is where the services are, and what they have in flight.
+    """
+    lines = text.splitlines()
+    if len(lines) <= height:
+        return text
+    shown = lines[len(lines) - max(height - 1, 1) :]
+    return "\n".join([f"… {len(lines) - len(shown)} lines more", *shown])
