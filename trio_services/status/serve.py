@@ -58,8 +58,8 @@ def what_can_be_shown(settings: ServeSettings) -> ServeSettings:
         return settings
     configure_logging(settings.log_level)
     logger.warning(
-        "no status page, %s is not installed: pip install 'trio-services[status]'",
-        " and ".join(missing),
+        "no status page without %s: pip install 'trio-services[status]'",
+        ", ".join(missing),
     )
     return replace(settings, status=None)
 
